@@ -1,0 +1,128 @@
+// Package catalog is a game's numbers: event types and their bounds, the XP curve, bosses, items, level rewards, boards
+// with their windows, fairness limits. One versioned file holds them and nothing in code does. It knows no player, no
+// state and no clock.
+package catalog
+
+import (
+	"time"
+)
+
+// Catalog is one version of a game. Parse checks it as a whole, so its readers need not.
+type Catalog struct {
+	Version  int                  `yaml:"version"` // grows with every change; written on every ledger row
+	Name     string               `yaml:"name"`
+	Events   map[string]EventType `yaml:"events"`
+	XP       Curve                `yaml:"xp"`
+	Rewards  Rewards              `yaml:"rewards"`
+	Bosses   map[string]Boss      `yaml:"bosses"`
+	Items    map[string]Item      `yaml:"items"` // a name, or a family such as "eco-*"
+	Boards   map[string]Board     `yaml:"boards"`
+	Seasons  []Season             `yaml:"seasons"` // in order, not overlapping
+	Fairness Fairness             `yaml:"fairness"`
+}
+
+// EventType says what an event of this type carries. The types xp_gained, score_submitted, boss_killed and item_acquired
+// have an effect of their own and their fields must be declared as they are used (see Parse); further types are worth the
+// XP declared here.
+type EventType struct {
+	Fields map[string]Field `yaml:"fields"`
+	XP     int64            `yaml:"xp"`    // for declared types: what one event is worth
+	Every  Duration         `yaml:"every"` // least time between two events of this type by one player; 0: none
+}
+
+// Field is one member of an event's data. Its type is a matter of form, checked at the gate; Min, Max and Enum are what an
+// honest game can send, checked behind the queue.
+type Field struct {
+	Type     string   `yaml:"type"` // integer (the default), string or boolean
+	Min      *int64   `yaml:"min"`
+	Max      *int64   `yaml:"max"`
+	Enum     []string `yaml:"enum"`
+	Optional bool     `yaml:"optional"`
+}
+
+// Curve is the XP that reaches each level, level 1 first. It starts at 0 and rises strictly. Either the table is given, or
+// it is generated; after Parse, Table always holds it.
+type Curve struct {
+	Table    []int64   `yaml:"table"`
+	Generate *Generate `yaml:"generate"`
+}
+
+// Generate makes a table of Levels levels: the step to level 2 is First, every further step is the one before times
+// Percent / 100, rounded down, and at least 1 more XP.
+type Generate struct {
+	Levels  int   `yaml:"levels"`
+	First   int64 `yaml:"first"`
+	Percent int64 `yaml:"percent"`
+}
+
+// Rewards are granted when something is reached.
+type Rewards struct {
+	Levels map[int]Reward `yaml:"levels"` // by the level reached
+}
+
+// Reward is a grant of items.
+type Reward struct {
+	Items map[string]int64 `yaml:"items"`
+}
+
+// Boss is what a kill is worth and who may claim it.
+type Boss struct {
+	XP            int64            `yaml:"xp"`
+	Items         map[string]int64 `yaml:"items"`
+	RequiredLevel int              `yaml:"required_level"`
+}
+
+// Item is a thing a player can hold. What would not fit on the stack is not granted, and the ledger says so.
+type Item struct {
+	Stack int64 `yaml:"stack"` // the most one player may hold; 0: no limit
+}
+
+// Board is one ranking.
+type Board struct {
+	Operator string   `yaml:"operator"` // best, latest or sum
+	Order    string   `yaml:"order"`    // desc or asc
+	Zone     string   `yaml:"zone"`     // IANA name; boundaries of its windows are midnight there
+	Windows  []string `yaml:"windows"`  // daily, weekly, season, all_time
+	Public   bool     `yaml:"public"`   // may be read unsigned
+	Min      *int64   `yaml:"min"`      // a score an honest game can send
+	Max      *int64   `yaml:"max"`
+	Velocity Velocity `yaml:"velocity"` // the most points an honest player can gather; 0: not limited
+}
+
+// Velocity is the physical maximum of points in sliding windows.
+type Velocity struct {
+	Per10s int64 `yaml:"per_10s"`
+	Per60s int64 `yaml:"per_60s"`
+	Per1h  int64 `yaml:"per_1h"`
+}
+
+// Season is a named stretch of local time; each board reads the two in its own zone.
+type Season struct {
+	ID     string `yaml:"id"`     // such as s07
+	Starts string `yaml:"starts"` // 2006-01-02 or 2006-01-02T15:04
+	Ends   string `yaml:"ends"`   // exclusive
+}
+
+// Fairness holds the limits at the gate and the rules behind the queue.
+type Fairness struct {
+	Burst     Rate            `yaml:"burst"`     // default 20 events in 1s
+	Sustained Rate            `yaml:"sustained"` // default 300 events in 60s
+	Block     Duration        `yaml:"block"`     // how long a deny blocks the player; default 10m
+	Rules     map[string]Rule `yaml:"rules"`     // impossible-value, minimum-interval, score-velocity; each defaults to enforce
+	Grace     Duration        `yaml:"grace"`     // how long after a window's end late events still count in it; default 10m
+}
+
+// Rate allows Events in any stretch of Per, regained evenly.
+type Rate struct {
+	Events int      `yaml:"events"`
+	Per    Duration `yaml:"per"`
+}
+
+// Rule configures one rule of the ladder.
+type Rule struct {
+	Mode    string `yaml:"mode"`    // enforce, shadow (evaluated and counted, never acts) or off
+	Verdict string `yaml:"verdict"` // for score-velocity: deny (the default) or flag
+}
+
+// Duration is a time.Duration written like 90s or 24h.
+type Duration time.Duration

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+// The migrations, in order of their names: NNNN_what.sql, one statement each, because MySQL's DDL is not transactional.
+// They are written for MySQL; what only MySQL reads stands in /*! */, which SQLite takes for a comment.
+//
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const schemaVersion = `CREATE TABLE IF NOT EXISTS schema_version (
+	version VARCHAR(100) NOT NULL PRIMARY KEY,
+	applied_at BIGINT NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */`
+
+// Migrate brings the schema to the newest version this program knows and gives the names of what it applied. It refuses a
+// schema that is newer than the program. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
+// die between a statement and the row that records it.
+func (db *DB) Migrate(ctx context.Context) ([]string, error) {
+	if _, err := db.Exec(ctx, schemaVersion); err != nil {
+		return nil, fmt.Errorf("create schema_version: %w", err)
+	}
+	pending, err := db.Pending(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range pending {
+		statement, err := migrations.ReadFile("migrations/" + name + ".sql")
+		if err != nil {
+			return nil, err
+		}
+		if _, err := db.Exec(ctx, string(statement)); err != nil {
+			return pending[:i], fmt.Errorf("migration %s: %w", name, err)
+		}
+		applied := Table{Name: "schema_version", Columns: []string{"version", "applied_at"}, Key: []string{"version"}}
+		if err := applied.InsertMissing(ctx, db.Queries, [][]any{{name, time.Now().UnixMilli()}}); err != nil {
+			return pending[:i], fmt.Errorf("migration %s: %w", name, err)
+		}
+	}
+	return pending, nil
+}
+
+// Pending lists the migrations this program knows and the database lacks. A database that has one this program does not
+// know is an error: it belongs to a newer program.
+func (db *DB) Pending(ctx context.Context) ([]string, error) {
+	applied := map[string]bool{}
+	err := db.Each(ctx, "SELECT version FROM schema_version", nil, func(scan func(...any) error) error {
+		var version string
+		err := scan(&version)
+		applied[version] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read schema_version (has `liveops migrate` run?): %w", err)
+	}
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	var pending []string
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "migrations/"), ".sql")
+		if !applied[name] {
+			pending = append(pending, name)
+		}
+		delete(applied, name)
+	}
+	for unknown := range applied {
+		return nil, fmt.Errorf("the database has migration %q, which this program does not know: it belongs to a newer version", unknown)
+	}
+	return pending, nil
+}
