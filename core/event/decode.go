@@ -1,7 +1,6 @@
 package event
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -21,7 +20,7 @@ type Item struct {
 }
 
 // Decode reads one event. What cannot be read as JSON is fault.Malformed; an event that breaks the envelope's rules is
-// fault.Invalid with a field for each problem.
+// fault.Invalid with a field for each problem, or for the first member that is unknown or of the wrong type.
 func Decode(body []byte) (Event, error) {
 	if err := checkBody(body); err != nil {
 		return Event{}, err
@@ -50,15 +49,17 @@ func DecodeBatch(body []byte) ([]Item, error) {
 	}
 	switch n := len(batch.Events); {
 	case n == 0:
-		return nil, &fault.Error{Code: fault.EventInvalid, Detail: "the batch holds no event",
-			Fields: []fault.Field{{Pointer: "/events", Code: fault.FieldMissing}}}
+		return nil, &fault.Error{
+			Code: fault.EventInvalid, Detail: "the batch holds no event",
+			Fields: []fault.Field{{Pointer: "/events", Code: fault.FieldMissing}},
+		}
 	case n > MaxBatch:
 		return nil, fault.TooManyEvents.Errorf("the batch holds %d events, at most %d are taken", n, MaxBatch)
 	}
 	items := make([]Item, len(batch.Events))
 	for i, raw := range batch.Events {
 		if len(raw) > MaxSize {
-			items[i].Err = tooLarge()
+			items[i] = Item{named(raw), tooLarge()}
 			continue
 		}
 		items[i].Event, items[i].Err = decode(raw)
@@ -72,10 +73,10 @@ func DecodeAccepted(body []byte) (Accepted, error) {
 	if err := json.Unmarshal(body, &a); err != nil {
 		return a, fault.MessageInvalid.Wrap(err, "the message is not an accepted event")
 	}
-	if problems := a.check(); len(problems) > 0 || a.At.IsZero() || a.ReceivedAt.IsZero() {
+	if problems := a.check(); len(problems) > 0 || !validTime(a.At) || !validTime(a.ReceivedAt) {
 		return a, &fault.Error{Code: fault.MessageInvalid, Detail: "the message is not an accepted event", Fields: problems}
 	}
-	a.At, a.ReceivedAt = a.At.UTC(), a.ReceivedAt.UTC()
+	a.OccurredAt, a.At, a.ReceivedAt = a.OccurredAt.UTC(), a.At.UTC(), a.ReceivedAt.UTC()
 	return a, nil
 }
 
@@ -129,7 +130,7 @@ func (e Event) check() []fault.Field {
 	}
 	if e.OccurredAt.IsZero() {
 		problem("/occurred_at", fault.FieldMissing, "required, RFC 3339")
-	} else if year := e.OccurredAt.UTC().Year(); year < 1970 || year > 9999 {
+	} else if !validTime(e.OccurredAt) {
 		problem("/occurred_at", fault.FieldRange, "between the years 1970 and 9999")
 	}
 	if e.Seq < 0 || e.Seq > MaxInteger {
@@ -158,6 +159,11 @@ func named(raw jsontext.Value) Event {
 		e.PlayerID = id
 	}
 	return e
+}
+
+func validTime(t time.Time) bool {
+	year := t.UTC().Year()
+	return year >= 1970 && year <= 9999
 }
 
 func validID(id string, limit int) bool {
@@ -235,9 +241,11 @@ func expected(goType string) string {
 		return "an RFC 3339 time"
 	case goType == "int64":
 		return "an integer"
+	case goType == "float64":
+		return "a number within ±1.8e308"
 	case strings.HasPrefix(goType, "map"), strings.Contains(goType, "Event"):
 		return "an object"
-	case bytes.HasPrefix([]byte(goType), []byte("[]")):
+	case strings.HasPrefix(goType, "[]"):
 		return "an array"
 	}
 	return "a " + goType

@@ -21,12 +21,20 @@ const (
 	MaxInteger  = 1<<53 - 1 // exact in JSON and as a sorted set's score
 )
 
+// The types with an effect of their own.
+const (
+	XPGained       = "xp_gained"
+	ScoreSubmitted = "score_submitted"
+	BossKilled     = "boss_killed"
+	ItemAcquired   = "item_acquired"
+)
+
 // Event is what a client sends. Its identity is (PlayerID, ID): event ids are unique per player only.
 type Event struct {
 	ID         string         `json:"event_id"`
 	Type       string         `json:"type"`
 	PlayerID   string         `json:"player_id"`
-	OccurredAt time.Time      `json:"occurred_at,format:RFC3339Nano"`
+	OccurredAt time.Time      `json:"occurred_at"`
 	SessionID  string         `json:"session_id,omitzero"`
 	Seq        int64          `json:"seq,omitzero"`
 	Data       map[string]any `json:"data"`
@@ -36,8 +44,8 @@ type Event struct {
 type Accepted struct {
 	Event
 	// At is the effective time: OccurredAt for trusted senders, ReceivedAt otherwise. Milliseconds, UTC.
-	At         time.Time `json:"at,format:RFC3339Nano"`
-	ReceivedAt time.Time `json:"received_at,format:RFC3339Nano"`
+	At         time.Time `json:"at"`
+	ReceivedAt time.Time `json:"received_at"`
 	KeyID      string    `json:"key_id"`
 }
 

@@ -65,8 +65,10 @@ const (
 	ScoreVelocity   Code = "score-velocity"
 	LevelTooLow     Code = "level-too-low"
 	StackFull       Code = "stack-full"
+	BalanceLimit    Code = "balance-limit"
 	WindowClosed    Code = "window-closed"
 	DeliveriesSpent Code = "deliveries-spent"
+	LockLost        Code = "lock-lost"
 
 	// Reads.
 	PlayerNotFound   Code = "player-not-found"
@@ -75,8 +77,16 @@ const (
 	NotRanked        Code = "not-ranked"
 	ReceiptNotFound  Code = "receipt-not-found"
 	RejectedNotFound Code = "rejected-not-found"
+	DecisionNotFound Code = "decision-not-found"
 	CursorExpired    Code = "cursor-expired"
 	NotArchived      Code = "window-not-archived"
+
+	// Receipts that prove nothing.
+	ReceiptMalformed  Code = "receipt-malformed"
+	ReceiptTooLarge   Code = "receipt-too-large"
+	ReceiptAlgorithm  Code = "receipt-algorithm-refused"
+	ReceiptKeyUnknown Code = "receipt-key-unknown"
+	ReceiptForged     Code = "receipt-signature-mismatch"
 
 	// Dependencies.
 	BusUnavailable      Code = "queue-unavailable"
@@ -84,6 +94,7 @@ const (
 	DatabaseUnavailable Code = "database-unavailable"
 	Rebuilding          Code = "ranking-rebuilding"
 	ShuttingDown        Code = "shutting-down"
+	DeadlinePassed      Code = "deadline-passed"
 )
 
 type meaning struct {
@@ -141,8 +152,10 @@ var catalogue = map[Code]meaning{
 	ScoreVelocity:   {Invalid, "Points came faster than the game allows"},
 	LevelTooLow:     {Invalid, "The player's level is too low for this"},
 	StackFull:       {Invalid, "The item's stack is full"},
+	BalanceLimit:    {Invalid, "The balance cannot go further that way"},
 	WindowClosed:    {Conflict, "The window the event belongs to is closed"},
 	DeliveriesSpent: {Unavailable, "The message was delivered too often without success"},
+	LockLost:        {Conflict, "The message's lock was lost"},
 
 	PlayerNotFound:   {NotFound, "The player has no progress yet"},
 	BoardNotFound:    {NotFound, "There is no such board"},
@@ -150,14 +163,22 @@ var catalogue = map[Code]meaning{
 	NotRanked:        {NotFound, "The player is not ranked here"},
 	ReceiptNotFound:  {NotFound, "There is no receipt for this event"},
 	RejectedNotFound: {NotFound, "There is no such rejected event"},
+	DecisionNotFound: {NotFound, "There is no such decision"},
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
+
+	ReceiptMalformed:  {Invalid, "The receipt is not a token of the form issued here"},
+	ReceiptTooLarge:   {Invalid, "The receipt is larger than any issued here"},
+	ReceiptAlgorithm:  {Invalid, "The receipt is not signed with HS256"},
+	ReceiptKeyUnknown: {Invalid, "The receipt names a key that is not known"},
+	ReceiptForged:     {Invalid, "The receipt's signature does not match what it says"},
 
 	BusUnavailable:      {Unavailable, "The queue cannot be reached"},
 	RedisUnavailable:    {Unavailable, "Redis cannot be reached"},
 	DatabaseUnavailable: {Unavailable, "The database cannot be reached"},
 	Rebuilding:          {Unavailable, "The ranking is being rebuilt"},
 	ShuttingDown:        {Unavailable, "The service is shutting down"},
+	DeadlinePassed:      {Unavailable, "The request could not be done in time"},
 }
 
 // Kind is what the code amounts to.

@@ -102,6 +102,15 @@ func (e *Error) After(d time.Duration) *Error {
 	return e
 }
 
+// Of is err as a fault: itself, or one of the code Unexpected that wraps it.
+func Of(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Unexpected.Wrap(err, "")
+}
+
 // KindOf is the kind of err, Internal when nobody gave it one.
 func KindOf(err error) Kind {
 	var e *Error
