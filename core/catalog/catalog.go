@@ -4,6 +4,7 @@
 package catalog
 
 import (
+	"errors"
 	"time"
 )
 
@@ -41,14 +42,14 @@ type Field struct {
 }
 
 // Curve is the XP that reaches each level, level 1 first. It starts at 0 and rises strictly. Either the table is given, or
-// it is generated; after Parse, Table always holds it.
+// it is generated; after Parse, Table always holds it and Generate is nil.
 type Curve struct {
 	Table    []int64   `yaml:"table"`
 	Generate *Generate `yaml:"generate"`
 }
 
 // Generate makes a table of Levels levels: the step to level 2 is First, every further step is the one before times
-// Percent / 100, rounded down, and at least 1 more XP.
+// Percent / 100, rounded down, and never less than 1.
 type Generate struct {
 	Levels  int   `yaml:"levels"`
 	First   int64 `yaml:"first"`
@@ -78,7 +79,11 @@ type Item struct {
 }
 
 // Board is one ranking.
+//
+// A board with From is fed by another board: every score submitted to that one counts here too, under this board's operator
+// and windows, and none is submitted here directly.
 type Board struct {
+	From     string   `yaml:"from"`
 	Operator string   `yaml:"operator"` // best, latest or sum
 	Order    string   `yaml:"order"`    // desc or asc
 	Zone     string   `yaml:"zone"`     // IANA name; boundaries of its windows are midnight there
@@ -124,5 +129,24 @@ type Rule struct {
 	Verdict string `yaml:"verdict"` // for score-velocity: deny (the default) or flag
 }
 
-// Duration is a time.Duration written like 90s or 24h.
+// Duration is a time.Duration written like 90s or 24h, never below zero.
 type Duration time.Duration
+
+// Std is the same length of time for the standard library.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String writes it as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes it as time.Duration does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads 90s, 1h30m, 250ms or 0.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil || parsed < 0 {
+		return errors.New("must be a length of time such as 90s or 24h")
+	}
+	*d = Duration(parsed)
+	return nil
+}

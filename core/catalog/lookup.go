@@ -1,8 +1,13 @@
 package catalog
 
 import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Level is the level of a player with this much XP, from 1 to the last of the table. XP past the last level keeps it.
@@ -29,4 +34,39 @@ func (c *Catalog) Item(name string) (Item, bool) {
 		}
 	}
 	return Item{}, false
+}
+
+// Fed is the names of all boards that a score submitted to board counts in, sorted: itself and those with From = board. It
+// is empty for a board nothing can be submitted to.
+func (c *Catalog) Fed(board string) []string {
+	if b, ok := c.Boards[board]; !ok || b.From != "" {
+		return nil
+	}
+	fed := []string{board}
+	for name, b := range c.Boards {
+		if b.From == board {
+			fed = append(fed, name)
+		}
+	}
+	slices.Sort(fed)
+	return fed
+}
+
+// clock reads a local time of a season, as if it were UTC.
+func (Season) clock(text string) (time.Time, error) {
+	if t, err := time.Parse("2006-01-02", text); err == nil {
+		return t, nil
+	}
+	return time.Parse("2006-01-02T15:04", text)
+}
+
+// ordered walks a map in order of its keys. The map may be changed on the way, for keys it has.
+func ordered[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
 }

@@ -1,0 +1,389 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // a catalog's zones must not depend on what the machine has installed
+
+	"liveops/core/event"
+	"liveops/core/fault"
+)
+
+const (
+	maxLevels = 10_000
+	maxRate   = 1_000_000 // events of one rate
+)
+
+// builtin is what the event types with an effect of their own carry.
+func builtin() map[string]map[string]string {
+	return map[string]map[string]string{
+		event.XPGained:       {"amount": "integer", "source": "string"},
+		event.ScoreSubmitted: {"board": "string", "score": "integer"},
+		event.BossKilled:     {"boss": "string"},
+		event.ItemAcquired:   {"item": "string", "quantity": "integer"},
+	}
+}
+
+func defaultFairness() Fairness {
+	return Fairness{
+		Burst:     Rate{Events: 20, Per: Duration(time.Second)},
+		Sustained: Rate{Events: 300, Per: Duration(time.Minute)},
+		Block:     Duration(10 * time.Minute),
+		Grace:     Duration(10 * time.Minute),
+	}
+}
+
+// validation checks a catalog that was read and fills in what was not said.
+type validation struct {
+	*Catalog
+	lines    map[string]int
+	problems []Problem
+	unread   int // how many of the problems are places that could not be read
+}
+
+// problem notes what is wrong at a path, once, and not when the place or what holds it could not be read in the first place.
+func (v *validation) problem(path, format string, args ...any) {
+	for i, known := range v.problems {
+		rest, within := strings.CutPrefix(path, known.Path)
+		if within && (rest == "" || i < v.unread && (rest[0] == '.' || rest[0] == '[')) {
+			return
+		}
+	}
+	v.problems = append(v.problems, Problem{Path: path, Line: v.line(path), Text: fmt.Sprintf(format, args...)})
+}
+
+// line is where the path is written, or else where that is written which should hold it.
+func (v *validation) line(path string) int {
+	for path != "" {
+		if line, ok := v.lines[path]; ok {
+			return line
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return 0
+}
+
+func (v *validation) run() {
+	if v.Version < 1 {
+		v.problem("version", "required, 1 or more")
+	}
+	if v.Name == "" {
+		v.problem("name", "required")
+	}
+	v.events()
+	v.curve()
+	for name, item := range ordered(v.Items) {
+		path := "items." + name
+		if !event.ValidID(strings.TrimSuffix(name, "*")) {
+			v.problem(path, "an item's name must be 1 to %d of A-Z a-z 0-9 _ -, a family's end in one *", event.MaxID)
+		}
+		v.between(path+".stack", item.Stack, 0, event.MaxInteger)
+	}
+	for name, boss := range ordered(v.Bosses) {
+		path := "bosses." + name
+		v.name(path, name)
+		v.between(path+".xp", boss.XP, 0, event.MaxInteger)
+		v.between(path+".required_level", int64(boss.RequiredLevel), 0, int64(len(v.XP.Table)))
+		v.grants(path+".items", boss.Items)
+	}
+	for level, reward := range ordered(v.Rewards.Levels) {
+		path := fmt.Sprintf("rewards.levels.%d", level)
+		if level < 2 || level > len(v.XP.Table) {
+			v.problem(path, "no level that can be reached: the curve has levels 1 to %d and everybody starts at 1", len(v.XP.Table))
+		}
+		v.grants(path+".items", reward.Items)
+	}
+	v.seasons()
+	v.boards()
+	v.fairness()
+}
+
+func (v *validation) events() {
+	builtin := builtin()
+	if v.Events == nil {
+		v.Events = map[string]EventType{}
+	}
+	for name := range builtin {
+		if _, ok := v.Events[name]; !ok {
+			v.Events[name] = EventType{}
+		}
+	}
+	for name, t := range ordered(v.Events) {
+		path := "events." + name
+		own, isBuiltin := builtin[name]
+		v.name(path, name)
+		if isBuiltin && t.XP != 0 {
+			v.problem(path+".xp", "only for types declared here: what %s is worth follows from its data", name)
+		} else {
+			v.between(path+".xp", t.XP, 0, event.MaxInteger)
+		}
+		fields := map[string]Field{}
+		for member, kind := range own {
+			fields[member] = Field{Type: kind}
+		}
+		for member, field := range ordered(t.Fields) {
+			at := path + ".fields." + member
+			v.name(at, member)
+			kind, isOwn := own[member]
+			if isBuiltin && !isOwn {
+				v.problem(at, "%s has the fields %s and no other", name, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+				continue
+			}
+			if field.Type == "" {
+				field.Type = "integer"
+				if isBuiltin {
+					field.Type = kind
+				}
+			}
+			if isBuiltin && field.Type != kind {
+				v.problem(at+".type", "is %s in every game", kind)
+			}
+			if isBuiltin && field.Optional {
+				v.problem(at+".optional", "is required in every game")
+			}
+			v.field(at, field)
+			fields[member] = field
+		}
+		t.Fields = fields
+		v.Events[name] = t
+	}
+}
+
+func (v *validation) field(path string, f Field) {
+	v.oneOf(path+".type", f.Type, "integer", "string", "boolean")
+	if f.Type == "integer" {
+		v.bounds(path, f.Min, f.Max)
+	} else if f.Min != nil || f.Max != nil {
+		v.problem(path, "min and max are for integers")
+	}
+	switch {
+	case len(f.Enum) == 0:
+	case f.Type != "string":
+		v.problem(path+".enum", "is for strings")
+	default:
+		v.distinct(path+".enum", f.Enum)
+	}
+}
+
+func (v *validation) curve() {
+	table, g := v.XP.Table, v.XP.Generate
+	switch {
+	case table != nil && g != nil:
+		v.problem("xp", "give either table or generate")
+	case g != nil:
+		v.generate(*g)
+	case len(table) == 0:
+		v.problem("xp.table", "required, unless the curve is generated")
+	case len(table) > maxLevels:
+		v.problem("xp.table", "at most %d levels", maxLevels)
+	case table[0] != 0:
+		v.problem("xp.table[0]", "level 1 is reached with 0 XP")
+	}
+	if g == nil {
+		for i := 1; i < len(table); i++ {
+			if table[i] <= table[i-1] || table[i] > event.MaxInteger {
+				v.problem(fmt.Sprintf("xp.table[%d]", i), "must be above the level before, up to 2^53-1")
+			}
+		}
+	}
+	v.XP.Generate = nil
+}
+
+func (v *validation) generate(g Generate) {
+	before := len(v.problems)
+	v.between("xp.generate.levels", int64(g.Levels), 1, maxLevels)
+	v.between("xp.generate.first", g.First, 1, event.MaxInteger)
+	v.between("xp.generate.percent", g.Percent, 1, 1000)
+	if len(v.problems) > before {
+		return
+	}
+	v.XP.Table = []int64{0}
+	for step := g.First; len(v.XP.Table) < g.Levels; step = max(1, step*g.Percent/100) { // step × 1000 < 2^63
+		reached := v.XP.Table[len(v.XP.Table)-1] + step
+		if reached > event.MaxInteger {
+			v.problem("xp.generate", "level %d would take more than 2^53-1 XP", len(v.XP.Table)+1)
+			return
+		}
+		v.XP.Table = append(v.XP.Table, reached)
+	}
+}
+
+func (v *validation) grants(path string, items map[string]int64) {
+	for name, quantity := range ordered(items) {
+		at := path + "." + name
+		v.between(at, quantity, 1, event.MaxInteger)
+		if _, ok := v.Item(name); !ok || !event.ValidID(name) {
+			v.problem(at, "no such item")
+		}
+	}
+}
+
+func (v *validation) seasons() {
+	var before Season
+	for i, s := range v.Seasons {
+		path := fmt.Sprintf("seasons[%d]", i)
+		v.name(path+".id", s.ID)
+		if s.ID != "" && (s.ID[0] >= '0' && s.ID[0] <= '9' || slices.Contains(windows(), s.ID)) {
+			v.problem(path+".id", "would be taken for another window: start with a letter, and do not use %s", strings.Join(windows(), ", "))
+		}
+		if s.ID <= before.ID {
+			v.problem(path+".id", "must sort after %q: ids sort as the seasons follow each other", before.ID)
+		}
+		starts, err := s.clock(s.Starts)
+		if err != nil {
+			v.problem(path+".starts", "must be like 2026-11-22 or 2026-11-22T18:00")
+		}
+		ends, err := s.clock(s.Ends)
+		if err != nil {
+			v.problem(path+".ends", "must be like 2026-11-22 or 2026-11-22T18:00")
+		} else if !ends.After(starts) {
+			v.problem(path+".ends", "must be after starts")
+		}
+		if end, err := before.clock(before.Ends); err == nil && starts.Before(end) {
+			v.problem(path+".starts", "before the end of %s: seasons stand in order and do not overlap", before.ID)
+		}
+		before = s
+	}
+}
+
+func windows() []string { return []string{"daily", "weekly", "season", "all_time"} }
+
+func (v *validation) boards() {
+	for name, b := range ordered(v.Boards) {
+		path := "boards." + name
+		v.name(path, name)
+		b.Operator, b.Order, b.Zone = orElse(b.Operator, "best"), orElse(b.Order, "desc"), orElse(b.Zone, "UTC")
+		v.oneOf(path+".operator", b.Operator, "best", "latest", "sum")
+		v.oneOf(path+".order", b.Order, "desc", "asc")
+		if _, err := time.LoadLocation(b.Zone); err != nil || b.Zone == "Local" {
+			v.problem(path+".zone", "no such time zone; use a name like Europe/Berlin")
+		}
+		if len(b.Windows) == 0 {
+			v.problem(path+".windows", "required, at least one of %s", strings.Join(windows(), ", "))
+		}
+		for i, window := range b.Windows {
+			v.oneOf(fmt.Sprintf("%s.windows[%d]", path, i), window, windows()...)
+		}
+		v.distinct(path+".windows", b.Windows)
+		if slices.Contains(b.Windows, "season") && len(v.Seasons) == 0 {
+			v.problem(path+".windows", "season needs seasons, and the catalog has none")
+		}
+		v.bounds(path, b.Min, b.Max)
+		v.between(path+".velocity.per_10s", b.Velocity.Per10s, 0, event.MaxInteger)
+		v.between(path+".velocity.per_60s", b.Velocity.Per60s, 0, event.MaxInteger)
+		v.between(path+".velocity.per_1h", b.Velocity.Per1h, 0, event.MaxInteger)
+		if source, ok := v.Boards[b.From]; b.From != "" {
+			switch {
+			case !ok:
+				v.problem(path+".from", "no such board")
+			case b.From == name || source.From != "":
+				v.problem(path+".from", "must be a board that scores are submitted to")
+			}
+			if b.Min != nil || b.Max != nil || b.Velocity != (Velocity{}) {
+				v.problem(path, "min, max and velocity belong to the board the scores are submitted to")
+			}
+		}
+		v.Boards[name] = b
+	}
+}
+
+func (v *validation) fairness() {
+	f := &v.Fairness
+	rate := func(path string, r Rate) {
+		v.between(path+".events", int64(r.Events), 1, maxRate)
+		v.lasting(path+".per", r.Per, time.Millisecond, 24*time.Hour)
+		if r.Events > 0 && time.Duration(r.Per)/time.Duration(r.Events) < time.Microsecond {
+			v.problem(path, "at most one event a microsecond")
+		}
+	}
+	rate("fairness.burst", f.Burst)
+	rate("fairness.sustained", f.Sustained)
+	v.lasting("fairness.block", f.Block, time.Second, 365*24*time.Hour)
+	v.lasting("fairness.grace", f.Grace, 0, 24*time.Hour)
+	for name, t := range ordered(v.Events) {
+		v.lasting("events."+name+".every", t.Every, 0, 24*time.Hour)
+	}
+	known := []string{string(fault.ImpossibleValue), string(fault.MinimumInterval), string(fault.ScoreVelocity)}
+	rules := map[string]Rule{}
+	for _, name := range known {
+		rules[name] = Rule{}
+	}
+	maps.Copy(rules, f.Rules)
+	for name, rule := range ordered(rules) {
+		path := "fairness.rules." + name
+		if !slices.Contains(known, name) {
+			v.problem(path, "no such rule; there are %s", strings.Join(known, ", "))
+			continue
+		}
+		rule.Mode = orElse(rule.Mode, "enforce")
+		v.oneOf(path+".mode", rule.Mode, "enforce", "shadow", "off")
+		if name == string(fault.ScoreVelocity) {
+			rule.Verdict = orElse(rule.Verdict, "deny")
+			v.oneOf(path+".verdict", rule.Verdict, "deny", "flag")
+		} else if rule.Verdict != "" {
+			v.problem(path+".verdict", "only %s has a choice", fault.ScoreVelocity)
+		}
+		rules[name] = rule
+	}
+	f.Rules = rules
+}
+
+func (v *validation) name(path, name string) {
+	if !event.ValidID(name) {
+		v.problem(path, "a name must be 1 to %d of A-Z a-z 0-9 _ -", event.MaxID)
+	}
+}
+
+func (v *validation) between(path string, n, least, most int64) {
+	switch {
+	case n >= least && n <= most:
+	case most == event.MaxInteger:
+		v.problem(path, "must be from %d to 2^53-1", least)
+	default:
+		v.problem(path, "must be from %d to %d", least, most)
+	}
+}
+
+func (v *validation) bounds(path string, least, most *int64) {
+	for key, bound := range map[string]*int64{".min": least, ".max": most} {
+		if bound != nil && (*bound > event.MaxInteger || *bound < -event.MaxInteger) {
+			v.problem(path+key, "must be from -(2^53-1) to 2^53-1")
+		}
+	}
+	if least != nil && most != nil && *least > *most {
+		v.problem(path+".max", "must not be below min")
+	}
+}
+
+func (v *validation) lasting(path string, d Duration, least, most time.Duration) {
+	if time.Duration(d) < least || time.Duration(d) > most {
+		v.problem(path, "must be from %s to %s", least, most)
+	}
+}
+
+func (v *validation) oneOf(path, value string, known ...string) {
+	if !slices.Contains(known, value) {
+		v.problem(path, "must be one of %s", strings.Join(known, ", "))
+	}
+}
+
+func (v *validation) distinct(path string, values []string) {
+	for i, value := range values {
+		switch at := fmt.Sprintf("%s[%d]", path, i); {
+		case value == "":
+			v.problem(at, "must not be empty")
+		case slices.Contains(values[:i], value):
+			v.problem(at, "named twice")
+		}
+	}
+}
+
+func orElse(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
+}
