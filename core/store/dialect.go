@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -42,7 +43,7 @@ func (d Dialect) In(n, width int) string {
 	}
 	list := strings.TrimSuffix(strings.Repeat(one+",", n), ",")
 	if d == SQLite && width > 1 {
-		return "(VALUES " + list + ")"
+		return "(SELECT * FROM (VALUES " + list + "))" // a bare VALUES of several rows is never looked up by index
 	}
 	return "(" + list + ")"
 }
@@ -75,7 +76,7 @@ func (t Table) InsertMissing(ctx context.Context, q Queries, rows [][]any) error
 // Upsert adds rows, replacing the columns of those that exist but for Key and Keep.
 func (t Table) Upsert(ctx context.Context, q Queries, rows [][]any) error {
 	kept := map[string]bool{}
-	for _, c := range append(t.Key, t.Keep...) {
+	for _, c := range slices.Concat(t.Key, t.Keep) {
 		kept[c] = true
 	}
 	var sets []string

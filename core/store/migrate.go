@@ -10,7 +10,8 @@ import (
 )
 
 // The migrations, in order of their names: NNNN_what.sql, one statement each, because MySQL's DDL is not transactional.
-// They are written for MySQL; what only MySQL reads stands in /*! */, which SQLite takes for a comment.
+// They are written for MySQL; what only MySQL reads stands in /*! */, which SQLite takes for a comment. A file that ends in
+// .sqlite.sql is for SQLite only: there an index is a statement of its own.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
@@ -67,7 +68,7 @@ func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	var pending []string
 	for _, file := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(file, "migrations/"), ".sql")
-		if !applied[name] {
+		if !applied[name] && (db.Dialect == SQLite || !strings.HasSuffix(name, ".sqlite")) {
 			pending = append(pending, name)
 		}
 		delete(applied, name)

@@ -105,7 +105,7 @@ func (db *DB) Close() error { return db.pool.Close() }
 // Ping asks whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return unavailable(db.pool.PingContext(ctx)) }
 
-// Tx runs fn in a transaction: committed when fn returns nil, rolled back otherwise. When the database breaks a deadlock or
+// Tx runs fn in a transaction: committed when fn returns nil, rolled back with fn's error otherwise. When the database breaks a deadlock or
 // a lock wait at its cost, fn is run again, so fn must not change anything outside of tx before it returns.
 // MySQL runs it at READ COMMITTED; what must not change meanwhile is locked by reading it with Dialect.ForUpdate.
 func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
@@ -115,13 +115,16 @@ func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	for try := 1; ; try++ {
 		err := db.once(ctx, fn)
-		if err == nil || !contended(err) || try == txTries {
+		if !contended(err) {
+			return err
+		}
+		if try == txTries {
 			return unavailable(err)
 		}
 		select {
 		case <-ctx.Done():
 			return unavailable(err)
-		case <-time.After(time.Duration(try) * time.Duration(2+rand.IntN(8)) * time.Millisecond): //nolint:gosec // jitter
+		case <-time.After(time.Duration(try) * time.Duration(2+rand.IntN(8)) * time.Millisecond):
 		}
 	}
 }
@@ -133,13 +136,13 @@ func (db *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	tx, err := db.pool.BeginTx(ctx, options)
 	if err != nil {
-		return err
+		return unavailable(err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing, after a failure fn's error says more
 	if err := fn(&Tx{Queries{Dialect: db.Dialect, on: tx}}); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return unavailable(tx.Commit())
 }
 
 // Exec runs a statement that returns no rows and gives the number of rows it found.

@@ -2,6 +2,7 @@ CREATE TABLE IF NOT EXISTS player (
 	player_id  VARCHAR(63) NOT NULL PRIMARY KEY,
 	xp         BIGINT NOT NULL,
 	level      INTEGER NOT NULL,
+	entries    BIGINT NOT NULL DEFAULT 0,
 	created_at BIGINT NOT NULL,
 	updated_at BIGINT NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */

@@ -79,6 +79,12 @@ func SQLite(t testing.TB) *store.DB {
 // MySQL is a new, migrated database on the server of a URL, dropped when the test ends.
 func MySQL(t testing.TB, server string) *store.DB {
 	t.Helper()
+	return migrated(t, mysqlURL(t, server))
+}
+
+// mysqlURL makes an empty database on a server, dropped when the test ends.
+func mysqlURL(t testing.TB, server string) string {
+	t.Helper()
 	admin, err := store.Open(server)
 	require.NoError(t, err)
 	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -92,7 +98,7 @@ func MySQL(t testing.TB, server string) *store.DB {
 	u, err := url.Parse(server)
 	require.NoError(t, err)
 	u.Path = "/" + name
-	return migrated(t, u.String())
+	return u.String()
 }
 
 func migrated(t testing.TB, rawURL string) *store.DB {
@@ -127,7 +133,7 @@ func Redis(t testing.TB, server string) *redis.Client {
 	options, err := redis.ParseURL(server)
 	require.NoError(t, err)
 	counter := redis.NewClient(options)
-	defer counter.Close() //nolint:errcheck // nothing was written through a buffer
+	defer counter.Close()
 	n, err := counter.Incr(t.Context(), "storetest:databases").Result()
 	require.NoError(t, err)
 	require.Less(t, n, int64(databases), "restart the test server")
@@ -139,6 +145,38 @@ func Redis(t testing.TB, server string) *redis.Client {
 		require.NoError(t, rdb.Close())
 	})
 	return rdb
+}
+
+// EachURL runs test as a parallel subtest with empty URLs, which ask for embedded backends, and where both servers are found
+// with the URLs of an empty database on each.
+func EachURL(t *testing.T, test func(t *testing.T, db, rdb string)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		test(t, "", "")
+	})
+	if server(t, "TEST_MYSQL_URL") != "" && server(t, "TEST_REDIS_URL") != "" {
+		t.Run("servers", func(t *testing.T) {
+			t.Parallel()
+			db, rdb := BestURLs(t)
+			test(t, db, rdb)
+		})
+	}
+}
+
+// BestURLs gives the URLs of an empty database on each server where both are found, and empty ones otherwise.
+func BestURLs(t testing.TB) (db, rdb string) {
+	t.Helper()
+	sql, cache := server(t, "TEST_MYSQL_URL"), server(t, "TEST_REDIS_URL")
+	if sql == "" || cache == "" {
+		return "", ""
+	}
+	options := Redis(t, cache).Options()
+	u := url.URL{Scheme: "redis", Host: options.Addr, Path: fmt.Sprintf("/%d", options.DB)}
+	if options.Password != "" {
+		u.User = url.UserPassword(options.Username, options.Password)
+	}
+	return mysqlURL(t, sql), u.String()
 }
 
 func server(t testing.TB, variable string) string {
