@@ -1,0 +1,430 @@
+// Package gate decides in Redis about a request whose signature is proven: was its nonce used, is it a repeat of an earlier
+// one, is the player blocked, has he sent too much. It costs one round trip for a request about one player and two for a
+// batch of many. It knows ids, fingerprints and instants only: not what an event says, nor what comes of it. Nothing may
+// depend on it for correctness: what Redis loses is decided again behind the queue, where the ledger is.
+package gate
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"liveops/core/catalog"
+	"liveops/core/event"
+	"liveops/core/fault"
+	"liveops/core/store"
+)
+
+// MaxAnswer is the largest answer, in bytes of its headers and body, that is kept for a repeat.
+const MaxAnswer = 1 << 20
+
+// maxSeen is how many event ids are remembered of a player: the sustained rate of some minutes. A forgotten one costs work
+// behind the queue, nothing else.
+const maxSeen = 5_000
+
+// Gate keeps its state in Redis, under these keys. Each has a time to live. The keys of one script share a hash tag,
+// unless OneNode says that they need not.
+//
+//	gate:{slot}:nonce:<key id>:<nonce>  string  the token of the request that used the nonce; NonceFor
+//	gate:{slot}:request:<digest>        hash    a request under an idempotency key, see request.lua; AnswerFor
+//	gate:{player}:block                 hash    the block list entry of a player; until the block ends
+//	gate:{player}:rate                  hash    policy name → when its whole quota is there again, µs; until a minute later
+//	gate:{player}:seen                  zset    event id → until when it counts as seen, ms; SeenFor, at most 5,000
+//
+// The slot of a request about one player is the player, so that all five are in one place; of any other request it is "r."
+// and a digest of key id, scope and idempotency key, or of key id and nonce where there is no idempotency key. So the
+// same idempotency key may be used once for every player, and a nonce too. Neither weakens anything: the same bytes
+// always come to the same slot.
+//
+// Leases, blocks, rates and seen ids are compared with Now, not with the clock of Redis, whose times to live only clean up
+// behind them. The clocks of replicas should therefore agree to well below the lease. A clock that is fast by d takes over a
+// lease and ends a block d too early, and gives out what a player would regain in d; the slow ones make him wait for it. A
+// nonce lives by the clock of Redis alone: no replica's clock can shorten it.
+//
+// It is safe for concurrent use.
+type Gate struct {
+	Redis     redis.UniversalClient
+	OneNode   bool                    // Redis is no cluster: one script may take the keys of many players, which is cheaper
+	Fairness  func() catalog.Fairness // the rates in force: Burst and Sustained
+	Now       func() time.Time        // nil: time.Now
+	NonceFor  time.Duration           // twice the skew a signature may have; 0: 10 min
+	LeaseFor  time.Duration           // the longest an execution takes before another may try; 0: 30 s
+	AnswerFor time.Duration           // 0: 24 h
+	SeenFor   time.Duration           // 0: 1 h
+}
+
+// Entry is a request that asks to come in.
+type Entry struct {
+	KeyID          string   // of the key that signed it
+	Nonce          string   //
+	Scope          string   // the route; idempotency keys of different routes have nothing to do with each other
+	IdempotencyKey string   // "": a read, which has no lease and no stored answer
+	Fingerprint    [32]byte // what must be equal for two requests under one idempotency key to be the same
+	Players        []Player // whom it is about, each once
+}
+
+// Player is a player and the ids of his events, in order and without repeats.
+type Player struct {
+	ID     string
+	Events []string
+}
+
+// Pass is what Enter found. Either Replay is set, or the request is to be executed and then to Leave.
+type Pass struct {
+	Replay  *Answer  // the stored answer of the same request: send it, do nothing
+	Players []Ruling // one for each player of the entry, in order
+
+	request, token string // the key under which a lease is held, and by which token; "" without a lease
+}
+
+// Ruling is what a player may do.
+type Ruling struct {
+	Blocked    *Block        // nil: not blocked
+	Events     []Verdict     // one for each event of the player, in order
+	Limits     []Limit       // after this request; none when blocked
+	RetryAfter time.Duration // when something is throttled: until as much of it as ever passes at once would pass
+}
+
+// Verdict is what becomes of one event.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Refused   Verdict = iota // the player is blocked
+	Admitted                 // charged to the player's rates
+	Duplicate                // accepted before, costs nothing
+	Throttled                // over a rate, costs nothing
+)
+
+// Limit is where a player stands with one rate, as the RateLimit headers tell it.
+type Limit struct {
+	Policy    string // burst or sustained
+	Quota     int
+	Window    time.Duration
+	Remaining int
+	Reset     time.Duration // until the whole quota is there again
+}
+
+// Answer is an HTTP answer kept for a repeat of its request, the body byte for byte.
+type Answer struct {
+	Status int
+	Header map[string]string // those worth repeating
+	Body   []byte
+}
+
+// Leaving is what came of a request.
+type Leaving struct {
+	Answer   *Answer  // nil: nothing is stored, and the request may be tried again at once
+	Accepted []Player // events to remember as seen
+}
+
+// Block keeps a player out.
+type Block struct {
+	Reason     string
+	Until      time.Time // exclusive, to the millisecond
+	DecisionID string
+}
+
+// Enter lets a request in, once. A repeat of a finished one gets the stored answer, whether its nonce is new or not.
+// Otherwise it is an error, and nothing is charged: fault.NonceReplayed, fault.IdempotencyInFlight while the first one is
+// being executed (until LeaseFor is over), fault.IdempotencyReused when the idempotency key belongs to another
+// fingerprint, fault.RedisUnavailable.
+//
+// A blocked player or a throttled event is no error: the rulings say so, each player's first events pass and the rest is
+// throttled. After an error of Redis the rates may have been charged and the nonce used.
+func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
+	rates, err := g.rates()
+	if err != nil {
+		return Pass{}, err
+	}
+	for _, p := range e.Players {
+		if !event.ValidPlayerID(p.ID) {
+			return Pass{}, fmt.Errorf("enter: %q cannot be a player's id", p.ID) // it would break out of its hash tag
+		}
+	}
+	now, token := g.now(), rand.Text()
+	pass := Pass{token: token}
+	fingerprint := ""
+	nonce, request := e.keys()
+	if e.IdempotencyKey != "" {
+		fingerprint, pass.request = string(e.Fingerprint[:]), request
+	}
+	first := call{enterScript, []string{nonce, request}, []any{
+		now.UnixMilli(), token, cmp.Or(g.NonceFor, 10*time.Minute).Milliseconds(),
+		fingerprint, cmp.Or(g.LeaseFor, 30*time.Second).Milliseconds(), g.answerFor().Milliseconds(),
+	}}
+	together := len(e.Players) == 1 || g.OneNode
+	if together {
+		all := playersCall(e.Players, rates, now)
+		first = call{enterAllScript, append(first.keys, all.keys...), append(first.args, all.args...)}
+	}
+	answers, err := g.run(ctx, "enter", first)
+	if err != nil {
+		return Pass{}, err
+	}
+	outcome, ok := answers[0].([]any)
+	if !ok || len(outcome) == 0 {
+		return Pass{}, fmt.Errorf("enter: the script answered %T", answers[0])
+	}
+	switch outcome[0] {
+	case "nonce":
+		return Pass{}, fault.NonceReplayed.Errorf("the nonce was used before; sign the request again with a new one")
+	case "flying":
+		return Pass{}, fault.IdempotencyInFlight.Errorf("a request with this idempotency key is being executed").After(time.Second)
+	case "reused":
+		return Pass{}, fault.IdempotencyReused.Errorf("the idempotency key was used for a request with another method, path, query or body")
+	case "replay":
+		answer, err := storedAnswer(outcome[1])
+		return Pass{Replay: answer}, err
+	}
+	answers = outcome[1:]
+	if !together {
+		calls := make([]call, len(e.Players))
+		for i := range e.Players {
+			calls[i] = playersCall(e.Players[i:i+1], rates, now)
+		}
+		if answers, err = g.run(ctx, "enter", calls...); err != nil {
+			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = g.Leave(clean, pass, Leaving{}) // if this does not succeed either, the lease runs out
+			return Pass{}, err
+		}
+	}
+	var rulings []any
+	for _, answer := range answers {
+		some, _ := answer.([]any)
+		rulings = append(rulings, some...)
+	}
+	if len(rulings) != len(e.Players) {
+		return Pass{}, fmt.Errorf("enter: %d rulings on %d players", len(rulings), len(e.Players))
+	}
+	pass.Players = make([]Ruling, len(e.Players))
+	for i, p := range e.Players {
+		if pass.Players[i], err = p.ruling(rulings[i], rates, now); err != nil {
+			return Pass{}, fmt.Errorf("enter: %w", err)
+		}
+	}
+	return pass, nil
+}
+
+// Leave ends what Enter let in, in one round trip: the answer is stored for repeats, or the lease given up, and the accepted
+// events are remembered. A lease that ran out and was taken over is left alone. Call it with a context that outlives the
+// client's. An answer over MaxAnswer is an error and counts as none.
+func (g *Gate) Leave(ctx context.Context, pass Pass, l Leaving) error {
+	var calls []call
+	var tooLarge error
+	if pass.request != "" {
+		if size := l.Answer.size(); size > MaxAnswer {
+			tooLarge = fmt.Errorf("leave: an answer of %d bytes is not kept", size)
+			l.Answer = nil
+		}
+		if l.Answer == nil {
+			calls = append(calls, call{releaseScript, []string{pass.request}, []any{pass.token}})
+		} else {
+			calls = append(calls, call{storeScript, []string{pass.request},
+				append([]any{pass.token, g.answerFor().Milliseconds()}, l.Answer.fields()...)})
+		}
+	}
+	accepted := slices.DeleteFunc(slices.Clone(l.Accepted), func(p Player) bool { return len(p.Events) == 0 })
+	if g.OneNode && len(accepted) > 0 {
+		calls = append(calls, g.seenCall(accepted))
+	} else {
+		for i := range accepted {
+			calls = append(calls, g.seenCall(accepted[i:i+1]))
+		}
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	if _, err := g.run(ctx, "leave", calls...); err != nil {
+		return err
+	}
+	return tooLarge
+}
+
+// Block puts a player on the block list. It may be repeated, and come late: a block that ends no later than the one in
+// place changes nothing, and one that is over does nothing. A block must end; for one that should not, choose a distant end.
+func (g *Gate) Block(ctx context.Context, player string, b Block) error {
+	if !event.ValidPlayerID(player) || b.Until.IsZero() {
+		return fmt.Errorf("block %q until %s: a player and an end are needed", player, b.Until)
+	}
+	left := b.Until.Sub(g.now()).Milliseconds()
+	if left <= 0 {
+		return nil
+	}
+	_, err := g.run(ctx, "block", call{blockScript, []string{playerKey(player, "block")},
+		[]any{b.Until.UnixMilli(), left, b.Reason, b.DecisionID}})
+	return err
+}
+
+// Unblock takes a player off the block list. It may be repeated.
+func (g *Gate) Unblock(ctx context.Context, player string) error {
+	return store.RedisError("unblock", g.Redis.Del(ctx, playerKey(player, "block")).Err())
+}
+
+func (g *Gate) now() time.Time {
+	if g.Now == nil {
+		return time.Now()
+	}
+	return g.Now()
+}
+
+func (g *Gate) answerFor() time.Duration { return cmp.Or(g.AnswerFor, 24*time.Hour) }
+
+// rates are always two: the scripts know it.
+func (g *Gate) rates() ([]policy, error) {
+	fairness := g.Fairness()
+	burst, err := newPolicy("burst", fairness.Burst)
+	if err != nil {
+		return nil, err
+	}
+	sustained, err := newPolicy("sustained", fairness.Sustained)
+	return []policy{burst, sustained}, err
+}
+
+// keys are where a request's nonce and its idempotency key are kept.
+func (e Entry) keys() (nonce, request string) {
+	name := digest(e.KeyID, e.Scope, e.IdempotencyKey)
+	slot := "r." + name // a player's id has no dot
+	switch {
+	case len(e.Players) == 1:
+		slot = e.Players[0].ID
+	case e.IdempotencyKey == "":
+		slot = "r." + digest(e.KeyID, e.Nonce)
+	}
+	return "gate:{" + slot + "}:nonce:" + e.KeyID + ":" + e.Nonce, "gate:{" + slot + "}:request:" + name
+}
+
+// digest makes a short name of fixed length out of texts without line feeds.
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func playerKey(player, what string) string { return "gate:{" + player + "}:" + what }
+
+// playersCall asks players.lua about players whose keys may be in one script.
+func playersCall(players []Player, rates []policy, now time.Time) call {
+	c := call{script: playersScript, args: []any{now.UnixMicro()}}
+	for _, r := range rates {
+		c.args = append(c.args, r.name, r.quota, r.interval)
+	}
+	for _, p := range players {
+		c.keys = append(c.keys, playerKey(p.ID, "block"), playerKey(p.ID, "rate"), playerKey(p.ID, "seen"))
+		c.args = p.appendEvents(c.args)
+	}
+	return c
+}
+
+func (g *Gate) seenCall(players []Player) call {
+	now, seenFor := g.now(), cmp.Or(g.SeenFor, time.Hour)
+	c := call{script: seenScript, args: []any{now.UnixMilli(), now.Add(seenFor).UnixMilli(), seenFor.Milliseconds(), maxSeen}}
+	for _, p := range players {
+		c.keys = append(c.keys, playerKey(p.ID, "seen"))
+		c.args = p.appendEvents(c.args)
+	}
+	return c
+}
+
+// appendEvents adds the events as scripts read them: how many, then their ids.
+func (p Player) appendEvents(args []any) []any {
+	args = append(args, len(p.Events))
+	for _, id := range p.Events {
+		args = append(args, id)
+	}
+	return args
+}
+
+// ruling reads the answer of players.lua.
+func (p Player) ruling(answer any, rates []policy, now time.Time) (Ruling, error) {
+	r := Ruling{Events: make([]Verdict, len(p.Events))}
+	said, err := texts(answer)
+	if err != nil {
+		return r, err
+	}
+	if said[0] == "blocked" {
+		until, err := strconv.ParseInt(said[1], 10, 64)
+		r.Blocked = &Block{Reason: said[2], Until: time.UnixMilli(until).UTC(), DecisionID: said[3]}
+		return r, err
+	}
+	var throttled int64
+	for i := range r.Events {
+		switch said[1][i] {
+		case 'a':
+			r.Events[i] = Admitted
+		case 'd':
+			r.Events[i] = Duplicate
+		default:
+			r.Events[i] = Throttled
+			throttled++
+		}
+	}
+	at := now.UnixMicro()
+	wholes := make([]int64, len(rates))
+	for i, rate := range rates {
+		if wholes[i], err = strconv.ParseInt(said[2+i], 10, 64); err != nil {
+			return r, err
+		}
+		r.Limits = append(r.Limits, Limit{
+			Policy: rate.name, Quota: int(rate.quota), Window: rate.window,
+			Remaining: int(rate.room(wholes[i], at)),
+			Reset:     time.Duration(rate.from(wholes[i], at)-at) * time.Microsecond,
+		})
+	}
+	r.RetryAfter = retry(rates, wholes, at, throttled)
+	return r, nil
+}
+
+func (a *Answer) size() int {
+	if a == nil {
+		return 0
+	}
+	size := len(a.Body)
+	for name, value := range a.Header {
+		size += len(name) + len(value)
+	}
+	return size
+}
+
+// fields are the answer as request.lua's record has it.
+func (a *Answer) fields() []any {
+	fields := []any{"s", a.Status, "b", a.Body}
+	if a.Body == nil {
+		fields[3] = ""
+	}
+	for name, value := range a.Header {
+		fields = append(fields, "h:"+name, value)
+	}
+	return fields
+}
+
+func storedAnswer(record any) (*Answer, error) {
+	fields, err := texts(record)
+	if err != nil {
+		return nil, fmt.Errorf("read a stored answer: %w", err)
+	}
+	answer := &Answer{Header: map[string]string{}}
+	for i := 0; i+1 < len(fields); i += 2 {
+		name, header := strings.CutPrefix(fields[i], "h:")
+		switch {
+		case header:
+			answer.Header[name] = fields[i+1]
+		case name == "s":
+			if answer.Status, err = strconv.Atoi(fields[i+1]); err != nil {
+				return nil, fmt.Errorf("read a stored answer: %w", err)
+			}
+		case name == "b":
+			answer.Body = []byte(fields[i+1])
+		}
+	}
+	return answer, nil
+}

@@ -1,0 +1,78 @@
+package gate
+
+import (
+	"fmt"
+	"time"
+
+	"liveops/core/catalog"
+)
+
+// policy is a rate limit as GCRA knows it: quota events at once, and one more every interval. All a player's state is one
+// instant, the time at which the whole quota is there again. Instants and durations are microseconds; with those a double,
+// which is what Lua calculates with, is exact.
+//
+// players.lua calculates room and charge in the same way.
+type policy struct {
+	name     string
+	quota    int64
+	interval int64
+	window   time.Duration
+}
+
+// newPolicy rounds the interval up, so that never more than the rate gets through.
+func newPolicy(name string, rate catalog.Rate) (policy, error) {
+	quota, window := int64(rate.Events), time.Duration(rate.Per)
+	if quota < 1 || window < time.Microsecond || window > 24*time.Hour || quota > 1_000_000 {
+		return policy{}, fmt.Errorf("rate %q: %d events in %s, need 1 to 1,000,000 in 1µs to 24h", name, quota, window)
+	}
+	return policy{name: name, quota: quota, interval: (window.Microseconds() + quota - 1) / quota, window: window}, nil
+}
+
+// span is how long it takes to regain the whole quota.
+func (p policy) span() int64 { return p.quota * p.interval }
+
+// from is where charging starts: full since long ago counts as full now, and more than the whole quota can never be
+// missing. The latter matters when a replica with a fast clock wrote the state, or the quota has been lowered.
+func (p policy) from(whole, now int64) int64 { return min(max(whole, now), now+p.span()) }
+
+// room is how many events pass now.
+func (p policy) room(whole, now int64) int64 {
+	return (now + p.span() - p.from(whole, now)) / p.interval
+}
+
+// charge is the state after n events, n ≤ room.
+func (p policy) charge(whole, now, n int64) int64 { return p.from(whole, now) + n*p.interval }
+
+// wait is how long it takes until n events pass at once, n ≤ quota.
+func (p policy) wait(whole, now, n int64) int64 {
+	return max(0, p.charge(whole, now, n)-now-p.span())
+}
+
+// admit says how many of n events pass under every policy now, and the states after them. wholes has a state for each
+// policy.
+func admit(policies []policy, wholes []int64, now, n int64) (admitted int64, after []int64) {
+	admitted = n
+	for i, p := range policies {
+		admitted = min(admitted, p.room(wholes[i], now))
+	}
+	after = make([]int64, len(policies))
+	for i, p := range policies {
+		after[i] = p.charge(wholes[i], now, admitted)
+	}
+	return admitted, after
+}
+
+// retry is how long to wait until as many of the throttled events as ever pass at once would pass.
+func retry(policies []policy, wholes []int64, now, throttled int64) time.Duration {
+	if throttled == 0 {
+		return 0
+	}
+	for _, p := range policies {
+		throttled = min(throttled, p.quota)
+	}
+	var longest int64
+	for i, p := range policies {
+		longest = max(longest, p.wait(wholes[i], now, throttled))
+	}
+	return time.Duration(longest) * time.Microsecond
+}

@@ -1,0 +1,134 @@
+package gate
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"liveops/core/store"
+)
+
+//go:embed request.lua
+var requestLua string
+
+//go:embed players.lua
+var playersLua string
+
+var (
+	// KEYS nonce, idem. ARGV and returns: see request.lua.
+	enterScript = redis.NewScript(requestLua + `return request(KEYS[1], KEYS[2])`)
+
+	// KEYS block, rate, seen of each player. ARGV and returns: see players.lua.
+	playersScript = redis.NewScript(playersLua + `return players(1, 1)`)
+
+	// KEYS nonce, idem, then block, rate, seen of each player. ARGV those of request.lua, then those of players.lua.
+	// returns what request.lua does, with what players.lua returns as the second element of {"enter"}.
+	enterAllScript = redis.NewScript(requestLua + playersLua + `
+local outcome = request(KEYS[1], KEYS[2])
+if outcome[1] == 'enter' then
+  outcome[2] = players(3, 7)
+end
+return outcome`)
+
+	// KEYS idem. ARGV token, kept (ms), then fields and values of the answer. returns 1, or 0 when the lease is another's.
+	storeScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 't') ~= ARGV[1] then
+  return 0
+end
+redis.call('HDEL', KEYS[1], 't', 'u')
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1`)
+
+	// KEYS idem. ARGV token. returns 1, or 0 when the lease is another's.
+	releaseScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 't') ~= ARGV[1] then
+  return 0
+end
+return redis.call('DEL', KEYS[1])`)
+
+	// KEYS seen of each player. ARGV now (ms), seen until (ms), kept (ms), most ids, then for each player the number of his
+	// events and their ids. returns the number of players.
+	seenScript = redis.NewScript(`
+local at = 5
+for k = 1, #KEYS do
+  local n = tonumber(ARGV[at])
+  redis.call('ZREMRANGEBYSCORE', KEYS[k], '-inf', ARGV[1])
+  for i = at + 1, at + n do
+    redis.call('ZADD', KEYS[k], ARGV[2], ARGV[i])
+  end
+  redis.call('ZREMRANGEBYRANK', KEYS[k], 0, -1 - tonumber(ARGV[4]))
+  redis.call('PEXPIRE', KEYS[k], ARGV[3])
+  at = at + 1 + n
+end
+return #KEYS`)
+
+	// KEYS block. ARGV until (ms), kept (ms), reason, decision. returns 1, or 0 when the block in place ends no sooner.
+	blockScript = redis.NewScript(`
+local ends = redis.call('HGET', KEYS[1], 'until')
+if ends and tonumber(ends) >= tonumber(ARGV[1]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'until', ARGV[1], 'reason', ARGV[3], 'decision', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1`)
+)
+
+// call is one script run on the keys of one hash slot.
+type call struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+}
+
+// run runs the calls in one round trip and gives their answers. Scripts the server does not have yet cost a second one,
+// which runs only the calls that did not run: a call must not be charged twice.
+func (g *Gate) run(ctx context.Context, what string, calls ...call) ([]any, error) {
+	replies := make([]*redis.Cmd, len(calls))
+	_, err := g.Redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, c := range calls {
+			replies[i] = c.script.EvalSha(ctx, pipe, c.keys, c.args...)
+		}
+		return nil
+	})
+	if missing(err) {
+		_, err = g.Redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, c := range calls {
+				if missing(replies[i].Err()) {
+					replies[i] = c.script.Eval(ctx, pipe, c.keys, c.args...)
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, store.RedisError(what, err)
+	}
+	answers := make([]any, len(calls))
+	for i, reply := range replies {
+		answers[i], err = reply.Result()
+		if err != nil {
+			return nil, store.RedisError(what, err)
+		}
+	}
+	return answers, nil
+}
+
+func missing(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+
+// texts reads a list of strings out of a script's answer.
+func texts(answer any) ([]string, error) {
+	list, ok := answer.([]any)
+	if !ok {
+		return nil, fmt.Errorf("a script answered %T, not a list", answer)
+	}
+	out := make([]string, len(list))
+	for i, e := range list {
+		if out[i], ok = e.(string); !ok {
+			return nil, fmt.Errorf("a script answered %T, not a text", e)
+		}
+	}
+	return out, nil
+}
