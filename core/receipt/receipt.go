@@ -1,0 +1,199 @@
+// Package receipt makes and keeps signed statements of what an event granted, in JWS compact form (RFC 7515) with HS256. It
+// signs what it is told: whether something was granted, and once, is the ledger's business.
+package receipt
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-json-experiment/json"
+
+	"liveops/core/fault"
+)
+
+const (
+	// Type is the typ header of every receipt.
+	Type = "liveops-receipt+jwt"
+	// MinSecret is the least length of a secret, in bytes.
+	MinSecret = 32
+	// MaxToken is the most bytes a receipt may have.
+	MaxToken = 16 << 10
+)
+
+// Claims is what a receipt says. Together with player and event, "xp" and the kinds of the grants are the keys of its ledger
+// rows.
+type Claims struct {
+	ID             string  `json:"id"` // set by Sign
+	PlayerID       string  `json:"player_id"`
+	EventID        string  `json:"event_id"`
+	Type           string  `json:"type"` // of the event
+	XP             int64   `json:"xp"`
+	XPBefore       int64   `json:"xp_before"`
+	XPAfter        int64   `json:"xp_after"`
+	LevelBefore    int     `json:"level_before"`
+	LevelAfter     int     `json:"level_after"`
+	Grants         []Grant `json:"grants"`
+	Notes          []Note  `json:"notes,omitempty"`
+	Abridged       bool    `json:"abridged,omitzero"` // grants and notes did not fit and stand in the ledger only; set by Sign
+	CatalogVersion int     `json:"catalog_version"`
+	IssuedAt       int64   `json:"iat"` // seconds since 1970, as in every JWT
+}
+
+// Grant is an item granted, and the kind of the ledger row that holds it.
+type Grant struct {
+	Kind     string `json:"kind"`
+	Item     string `json:"item"`
+	Quantity int64  `json:"quantity"`
+}
+
+// Note is something the event asked for and did not get, and why.
+type Note struct {
+	Code   fault.Code `json:"code"`
+	Ref    string     `json:"ref"`
+	Amount int64      `json:"amount"`
+}
+
+// ID is the id of the receipt for an event: the same for the same event, always.
+func ID(playerID, eventID string) string {
+	sum := sha256.Sum256([]byte("liveops receipt\n" + playerID + "." + eventID)) // neither id may hold a dot
+	return "rcp_" + base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// Key is a secret under a name. The name stands in every receipt, as its kid.
+type Key struct {
+	ID     string
+	Secret []byte `json:"-"`
+}
+
+// String is the key's name: the secret is never printed.
+func (k Key) String() string { return "receipt key " + k.ID }
+
+// GoString is String.
+func (k Key) GoString() string { return k.String() }
+
+// LogValue is String.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Keys signs with one key and verifies with it and those retired. It is safe for concurrent use.
+type Keys struct {
+	signer  jose.Signer
+	secrets map[string][]byte
+}
+
+// NewKeys makes Keys of the key that signs and any that only verify still. A secret below MinSecret bytes, and an id that
+// is missing, longer than 64 characters or used twice, are refused.
+func NewKeys(active Key, retired ...Key) (*Keys, error) {
+	secrets := map[string][]byte{}
+	for _, k := range append([]Key{active}, retired...) {
+		_, twice := secrets[k.ID]
+		switch {
+		case k.ID == "" || len(k.ID) > 64:
+			return nil, fmt.Errorf("a receipt key's id has %d characters, 1 to 64 are needed", len(k.ID))
+		case twice:
+			return nil, fmt.Errorf("two receipt keys have the id %q", k.ID)
+		case len(k.Secret) < MinSecret:
+			return nil, fmt.Errorf("the secret of receipt key %q has %d bytes, at least %d are needed", k.ID, len(k.Secret), MinSecret)
+		}
+		secrets[k.ID] = append([]byte(nil), k.Secret...)
+	}
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.HS256, Key: secrets[active.ID]},
+		new(jose.SignerOptions).WithType(Type).WithHeader("kid", active.ID)) // of itself, jose names no symmetric key
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{signer: signer, secrets: secrets}, nil
+}
+
+// Sign gives the receipt for the claims, of at most MaxToken bytes. The same claims under the same key always give the same
+// bytes. Claims whose grants make it longer than that are abridged.
+func (k *Keys) Sign(c Claims) (string, error) {
+	c.ID, c.Abridged = ID(c.PlayerID, c.EventID), false
+	token, err := k.sign(c)
+	if err == nil && len(token) > MaxToken {
+		c.Grants, c.Notes, c.Abridged = nil, nil, true
+		token, err = k.sign(c)
+	}
+	return token, err
+}
+
+func (k *Keys) sign(c Claims) (string, error) {
+	payload, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	signed, err := k.signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return signed.CompactSerialize()
+}
+
+// Verify gives what a receipt says if one of the keys signed it. Otherwise it is a fault of kind fault.Invalid whose code is
+// the reason: ReceiptTooLarge, ReceiptMalformed, ReceiptAlgorithm (anything but HS256, whatever the header wishes),
+// ReceiptKeyUnknown or ReceiptForged. It accepts exactly the bytes that were issued, not another spelling of them.
+func (k *Keys) Verify(token string) (Claims, error) {
+	if len(token) > MaxToken {
+		return Claims{}, fault.ReceiptTooLarge.Errorf("a receipt has at most %d bytes", MaxToken)
+	}
+	header, err := readHeader(token)
+	if err != nil {
+		return Claims{}, err
+	}
+	if header.Algorithm != string(jose.HS256) {
+		return Claims{}, fault.ReceiptAlgorithm.Errorf("receipts are signed with HS256")
+	}
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.HS256})
+	if err != nil {
+		return Claims{}, fault.ReceiptMalformed.Wrap(err, "the receipt is not a signed token")
+	}
+	secret, known := k.secrets[header.KeyID]
+	if !known {
+		return Claims{}, fault.ReceiptKeyUnknown.Errorf("the receipt's key is not known here")
+	}
+	payload, err := parsed.Verify(secret)
+	if err != nil {
+		return Claims{}, fault.ReceiptForged.Wrap(err, "the receipt was changed or is not from here")
+	}
+	var c Claims
+	if header.Type != Type {
+		return Claims{}, fault.ReceiptMalformed.Errorf("the token is of another type than %s", Type)
+	}
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return Claims{}, fault.ReceiptMalformed.Wrap(err, "the token does not hold a receipt")
+	}
+	return c, nil
+}
+
+// header is the protected header, as far as it is looked at before any signature is.
+type header struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Type      string `json:"typ"`
+}
+
+// readHeader checks that the token is three parts of base64url in the one way that encodes their bytes, and reads the
+// first.
+func readHeader(token string) (header, error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return header{}, fault.ReceiptMalformed.Errorf("a receipt has three parts with dots between")
+	}
+	var h header
+	for i, part := range parts {
+		raw, err := base64.RawURLEncoding.DecodeString(part)
+		if err != nil || base64.RawURLEncoding.EncodeToString(raw) != part {
+			return header{}, fault.ReceiptMalformed.Errorf("part %d of the receipt is not base64url", i+1)
+		}
+		if i == 0 {
+			if err := json.Unmarshal(raw, &h); err != nil {
+				return header{}, fault.ReceiptMalformed.Wrap(err, "the receipt's header is not JSON")
+			}
+		}
+	}
+	return h, nil
+}
