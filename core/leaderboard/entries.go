@@ -1,0 +1,214 @@
+package leaderboard
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"liveops/core/catalog"
+	"liveops/core/fault"
+	"liveops/core/store"
+)
+
+// Entries keeps the rows of every board in SQL, in the table entry. The column standing is the score turned so that less is
+// better: the index over (board, window_id, standing, achieved_at, player_id) holds each window in ranking order.
+type Entries struct {
+	// Boards finds a board of the catalog in force by its name.
+	Boards func(name string) (catalog.Board, bool)
+}
+
+const (
+	pageSize  = 1000 // rows a statement reads
+	entryRead = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, version FROM entry WHERE "
+)
+
+// Merge counts scores in, in the caller's transaction, and gives the current row of every window and player it was given,
+// in no particular order. A score that is not Fresh changes nothing; its row, if there is one, is given all the same. The
+// caller holds a lock on every player, and gives the Fresh score of one event and window once.
+func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row, error) {
+	keys := make([]place, 0, len(scores))
+	for _, s := range scores {
+		if err := s.check(); err != nil {
+			return nil, fmt.Errorf("merge scores: %w", err)
+		}
+		keys = append(keys, place{s.Board, s.Window, s.Player})
+	}
+	// Everybody writes in the order of the primary key, so that two transactions rather wait than deadlock.
+	slices.SortFunc(keys, place.compare)
+	keys = slices.Compact(keys)
+	rows, err := e.read(ctx, tx.Queries, keys)
+	if err != nil {
+		return nil, fmt.Errorf("merge scores: %w", err)
+	}
+	changed := map[place]bool{}
+	for _, s := range scores {
+		if !s.Fresh {
+			continue
+		}
+		board, ok := e.Boards(s.Board)
+		if !ok {
+			return nil, fmt.Errorf("merge scores: %w", fault.BoardUnknown.Errorf("there is no board %q", s.Board))
+		}
+		key := place{s.Board, s.Window, s.Player}
+		row := rows[key].Merge(board, s)
+		changed[key] = changed[key] || row.Version != rows[key].Version
+		rows[key] = row
+	}
+	var current []Row
+	var write [][]any
+	for _, key := range keys {
+		row, ok := rows[key]
+		if !ok {
+			continue
+		}
+		current = append(current, row)
+		if changed[key] {
+			board, _ := e.Boards(row.Board)
+			write = append(write, []any{
+				row.Board, row.Window, row.Player, row.Score, row.Total, standing(board.Order, row.Score),
+				row.AchievedAt.UnixMilli(), row.Seq, row.EventID, row.Version,
+			})
+		}
+	}
+	entry := store.Table{
+		Name: "entry",
+		Columns: []string{
+			"board", "window_id", "player_id", "score", "total", "standing",
+			"achieved_at", "seq", "event_id", "version",
+		},
+		Key: []string{"board", "window_id", "player_id"},
+	}
+	if err := entry.Upsert(ctx, tx.Queries, write); err != nil {
+		return nil, fmt.Errorf("merge scores: %w", err)
+	}
+	return current, nil
+}
+
+// Each calls fn for every row of a window in ranking order: score, who reached it first, player id. It reads in pages and
+// holds one of them at a time; fn may use q. What changes meanwhile may be seen before or after, twice or not at all: a
+// window whose order must be exact has stopped changing.
+func (e Entries) Each(ctx context.Context, q store.Queries, board, window string, fn func(Row) error) error {
+	b, ok := e.Boards(board)
+	if !ok {
+		return fault.BoardNotFound.Errorf("there is no board %q", board)
+	}
+	// MySQL finds its way into the index by an OR of ranges but not by a row value, SQLite the other way round.
+	const byRange = "(standing > ? OR (standing = ? AND (achieved_at > ? OR (achieved_at = ? AND player_id > ?))))"
+	const byRowValue = "(standing, achieved_at, player_id) > (?, ?, ?)"
+	last := []any{int64(math.MinInt64), int64(-1), ""}
+	return pages(func(add func(scan func(...any) error) error) error {
+		after, args := byRowValue, []any{board, window, last[0], last[1], last[2]}
+		if q.Dialect == store.MySQL {
+			after, args = byRange, []any{board, window, last[0], last[0], last[1], last[1], last[2]}
+		}
+		return q.Each(ctx, entryRead+"board = ? AND window_id = ? AND "+after+
+			" ORDER BY standing, achieved_at, player_id LIMIT ?", append(args, pageSize), add)
+	}, func(rows []Row) error {
+		end := rows[len(rows)-1]
+		last = []any{standing(b.Order, end.Score), end.AchievedAt.UnixMilli(), end.Player}
+		for _, row := range rows {
+			if err := fn(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachPage reads a window in the order of player ids, a page at a time. A row never moves in that order, so every row that is
+// there all the while is seen once, however its score changes.
+func (e Entries) eachPage(ctx context.Context, q store.Queries, board, window string, fn func([]Row) error) error {
+	last := ""
+	return pages(func(add func(scan func(...any) error) error) error {
+		return q.Each(ctx, entryRead+"board = ? AND window_id = ? AND player_id > ? ORDER BY player_id LIMIT ?",
+			[]any{board, window, last, pageSize}, add)
+	}, func(rows []Row) error {
+		last = rows[len(rows)-1].Player
+		return fn(rows)
+	})
+}
+
+// Count is the number of rows of a window.
+func (e Entries) Count(ctx context.Context, q store.Queries, board, window string) (int64, error) {
+	var n int64
+	err := q.Row(ctx, "SELECT COUNT(*) FROM entry WHERE board = ? AND window_id = ?", []any{board, window}, &n)
+	if err != nil {
+		return 0, fmt.Errorf("count entries: %w", err)
+	}
+	return n, nil
+}
+
+// place is the primary key of an entry.
+type place struct{ board, window, player string }
+
+func (p place) compare(o place) int {
+	return cmp.Or(strings.Compare(p.board, o.board), strings.Compare(p.window, o.window), strings.Compare(p.player, o.player))
+}
+
+// read gives the rows of some keys, which are in order. The players of one window stand in one IN, which every database
+// answers from the primary key.
+func (e Entries) read(ctx context.Context, q store.Queries, keys []place) (map[place]Row, error) {
+	rows := make(map[place]Row, len(keys))
+	for some := range slices.Chunk(keys, pageSize) {
+		var windows []string
+		var args []any
+		for len(some) > 0 {
+			n := 1
+			for n < len(some) && some[n].board == some[0].board && some[n].window == some[0].window {
+				n++
+			}
+			windows = append(windows, "(board = ? AND window_id = ? AND player_id IN "+q.Dialect.In(n, 1)+")")
+			args = append(args, some[0].board, some[0].window)
+			for _, key := range some[:n] {
+				args = append(args, key.player)
+			}
+			some = some[n:]
+		}
+		err := q.Each(ctx, entryRead+strings.Join(windows, " OR "), args, func(scan func(...any) error) error {
+			row, err := scanRow(scan)
+			rows[place{row.Board, row.Window, row.Player}] = row
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// pages reads page after page until one is not full. A page is read to its end before it is used, so that whoever uses it
+// has the connection to himself.
+func pages(read func(add func(scan func(...any) error) error) error, use func([]Row) error) error {
+	page := make([]Row, 0, pageSize)
+	for {
+		page = page[:0]
+		err := read(func(scan func(...any) error) error {
+			row, err := scanRow(scan)
+			page = append(page, row)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read entries: %w", err)
+		}
+		if len(page) > 0 {
+			if err := use(page); err != nil {
+				return err
+			}
+		}
+		if len(page) < pageSize {
+			return nil
+		}
+	}
+}
+
+func scanRow(scan func(...any) error) (Row, error) {
+	var r Row
+	var achieved int64
+	err := scan(&r.Board, &r.Window, &r.Player, &r.Score, &r.Total, &achieved, &r.Seq, &r.EventID, &r.Version)
+	r.AchievedAt = time.UnixMilli(achieved).UTC()
+	return r, err
+}

@@ -1,0 +1,313 @@
+package leaderboard
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
+
+	"liveops/core/fault"
+	"liveops/core/store"
+)
+
+// Ranking is the projection of the entries into Redis, from which ranks are read. Three keys hold one window, in one slot:
+//
+//	rank:{board:window}:order    zset   score: the standing, less is better · member: achieved at, 12 hex digits of ms, and player
+//	rank:{board:window}:players  hash   player → version:member · "" → the form, once every entry is there
+//	rank:{board:window}:rebuild  string token of the rebuild that is under way, until its lease ends
+//
+// Every entry has its place in the zset's own ascending order: score, who reached it first, player id.
+//
+// A window whose hash does not name the form, or whose keys differ in size, is not complete: nobody reads ranks from it, and
+// whoever meets it rebuilds it from SQL. A rank is therefore right or not given, whatever Redis has lost, as long as Redis
+// does not go back to an older state of a whole window, as it may when a replica takes over; Rebuild puts that right.
+//
+// A Ranking must not be copied.
+type Ranking struct {
+	Redis   redis.UniversalClient
+	DB      *store.DB
+	Entries Entries
+	// Patience is how long a call waits for a rebuild before it gives fault.Rebuilding. 0: until its context ends.
+	Patience time.Duration
+
+	cursors  cursors
+	rebuilds singleflight.Group
+}
+
+const (
+	scriptRows     = 500 // rows one script call writes, which takes a few milliseconds in which Redis does nothing else
+	rebuildLease   = 10 * time.Second
+	rebuildPoll    = 50 * time.Millisecond
+	rebuildTimeout = 10 * time.Minute
+)
+
+//go:embed complete.lua
+var completeLua string
+
+//go:embed project.lua
+var projectLua string
+
+//go:embed begin.lua
+var beginLua string
+
+//go:embed end.lua
+var endLua string
+
+//go:embed read.lua
+var readLua string
+
+var (
+	projectScript = redis.NewScript(completeLua + projectLua)
+	beginScript   = redis.NewScript(completeLua + beginLua)
+	endScript     = redis.NewScript(endLua)
+	readScript    = redis.NewScript(completeLua + readLua)
+)
+
+// NewRanking makes a Ranking that signs its cursors with cursorKey, of at least 32 bytes. Every process that serves the same
+// cursors needs the same key.
+func NewRanking(rdb redis.UniversalClient, db *store.DB, entries Entries, cursorKey []byte) (*Ranking, error) {
+	if len(cursorKey) < 32 {
+		return nil, fmt.Errorf("the cursor key has %d bytes, at least 32 are needed", len(cursorKey))
+	}
+	return &Ranking{Redis: rdb, DB: db, Entries: entries, cursors: cursors{key: cursorKey}}, nil
+}
+
+// Project writes committed rows into Redis. It may be repeated and come in any order, late or twice: a row replaces only an
+// older version of itself. It never waits for a rebuild; where a window is not complete it writes what it was given and sets a
+// rebuild going. Rows of a board that the catalog no longer has are left out, since nobody can read them.
+func (r *Ranking) Project(ctx context.Context, rows []Row) error {
+	byWindow := map[window][]Row{}
+	for _, row := range rows {
+		if w, err := r.window(row.Board, row.Window); err == nil {
+			byWindow[w] = append(byWindow[w], row)
+		}
+	}
+	if len(byWindow) == 0 {
+		return nil
+	}
+	type call struct {
+		window
+		args  []any
+		reply *redis.Cmd
+	}
+	var calls []call
+	for w, rows := range byWindow {
+		for len(rows) > 0 {
+			n := min(len(rows), scriptRows)
+			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n])})
+			rows = rows[n:]
+		}
+	}
+	exchange := func(run func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd) error {
+		_, err := r.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, c := range calls {
+				calls[i].reply = run(p, c.keys(), c.args...)
+			}
+			return nil
+		})
+		return err
+	}
+	err := exchange(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
+		return projectScript.EvalSha(ctx, p, keys, args...)
+	})
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		err = exchange(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
+			return projectScript.Eval(ctx, p, keys, args...)
+		})
+	}
+	if err != nil {
+		return store.RedisError("project rows", err)
+	}
+	for _, c := range calls {
+		if complete, err := c.reply.Int(); err != nil {
+			return store.RedisError("project rows", err)
+		} else if complete != 1 {
+			r.repair(ctx, c.window)
+		}
+	}
+	return nil
+}
+
+// Rebuild makes a window's projection anew from SQL, even if it looks complete, and returns when it is. Until then its reads
+// wait, or are fault.Rebuilding.
+func (r *Ranking) Rebuild(ctx context.Context, board, windowID string) error {
+	w, err := r.window(board, windowID)
+	if err != nil {
+		return err
+	}
+	if err := r.DB.Ping(ctx); err != nil { // what is there now is worth more than nothing
+		return fmt.Errorf("rebuild ranking: %w", err)
+	}
+	return r.rebuild(ctx, w, true)
+}
+
+// Drop removes a window's projection. A read of the window makes it again.
+func (r *Ranking) Drop(ctx context.Context, board, windowID string) error {
+	return store.RedisError("drop ranking", r.Redis.Unlink(ctx, window{id: windowID, board: board}.keys()...).Err())
+}
+
+// ensure waits until the window is complete.
+func (r *Ranking) ensure(ctx context.Context, w window) error {
+	var patience <-chan time.Time
+	if r.Patience > 0 {
+		timer := time.NewTimer(r.Patience)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	select {
+	case result := <-r.repair(ctx, w):
+		return result.Err
+	case <-patience:
+		return rebuilding(nil)
+	case <-ctx.Done():
+		return rebuilding(ctx.Err())
+	}
+}
+
+// repair rebuilds the window if it is not complete, once for all who ask in this process, and for longer than any one of
+// them waits.
+func (r *Ranking) repair(ctx context.Context, w window) <-chan singleflight.Result {
+	return r.rebuilds.DoChan(w.tag(), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebuildTimeout)
+		defer cancel()
+		return nil, r.rebuild(ctx, w, false)
+	})
+}
+
+// rebuild empties the projection, copies every row from SQL and then marks it complete, all under a lease.
+//
+// Nothing is missing afterwards. Take any change of a row: it is committed, then projected. If it was committed before the
+// page it belongs to was read, the page has it. Otherwise it is projected after the projection was emptied, and stays. The
+// order of the two writes does not matter, because the newer version wins. Pages go by player id, so that a row cannot slip
+// from a page not yet read into one that was.
+//
+// Two rebuilds do not bless each other's half: whoever empties the projection takes the lease, every chunk and the marker
+// need it, and the one that lost it waits for the other.
+func (r *Ranking) rebuild(ctx context.Context, w window, always bool) error {
+	token := uuid.NewString()
+	for {
+		force := ""
+		if always {
+			force = "1"
+		}
+		begun, err := beginScript.Run(ctx, r.Redis, w.keys(), w.form, token, rebuildLease.Milliseconds(), force).Int()
+		switch {
+		case err != nil:
+			return store.RedisError("rebuild ranking", err)
+		case begun == 1:
+			return nil
+		case begun == 2:
+			always = false
+			if done, err := r.fill(ctx, w, token); err != nil || done {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return rebuilding(ctx.Err())
+		case <-time.After(rebuildPoll):
+		}
+	}
+}
+
+// errLeaseLost ends a rebuild that another one took over.
+var errLeaseLost = errors.New("another rebuild took over")
+
+// fill copies every row of the window and marks it complete. It is false when another rebuild took over.
+func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error) {
+	end := func(ctx context.Context, rows string) (bool, error) {
+		complete, err := endScript.Run(ctx, r.Redis, w.keys(), w.form, token, rows).Int()
+		return complete == 1, store.RedisError("rebuild ranking", err)
+	}
+	copied := 0
+	err := r.Entries.eachPage(ctx, r.DB.Queries, w.board, w.id, func(rows []Row) error {
+		copied += len(rows)
+		for len(rows) > 0 {
+			n := min(len(rows), scriptRows)
+			wrote, err := projectScript.Run(ctx, r.Redis, w.keys(), w.rowArgs(token, rows[:n])...).Int()
+			if err != nil {
+				return store.RedisError("rebuild ranking", err)
+			}
+			if wrote < 0 {
+				return errLeaseLost
+			}
+			rows = rows[n:]
+		}
+		return nil
+	})
+	switch {
+	case err == nil:
+		return end(ctx, strconv.Itoa(copied))
+	case errors.Is(err, errLeaseLost):
+		return false, nil
+	}
+	// The next one need not wait for the lease to run out.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = end(ctx, "") // err says more
+	return false, fmt.Errorf("rebuild ranking: %w", err)
+}
+
+func rebuilding(cause error) error {
+	return fault.Rebuilding.Wrap(cause, "the ranking is being rebuilt, try again").After(time.Second)
+}
+
+// window is one window of one board, as it is kept in Redis.
+type window struct {
+	board, id string
+	order     string // the board's
+	form      string // what the marker of a complete projection says
+}
+
+func (r *Ranking) window(board, id string) (window, error) {
+	b, ok := r.Entries.Boards(board)
+	if !ok {
+		return window{}, fault.BoardNotFound.Errorf("there is no board %q", board)
+	}
+	w := window{board: board, id: id, order: b.Order, form: "1:desc"}
+	if standing(b.Order, 1) > 0 {
+		w.form = "1:asc"
+	}
+	return w, nil
+}
+
+func (w window) tag() string { return "{" + w.board + ":" + w.id + "}" }
+
+func (w window) keys() []string {
+	prefix := "rank:" + w.tag()
+	return []string{prefix + ":order", prefix + ":players", prefix + ":rebuild"}
+}
+
+// rowArgs are the arguments of project.lua.
+func (w window) rowArgs(token string, rows []Row) []any {
+	args := make([]any, 0, 3+4*len(rows))
+	args = append(args, w.form, token, rebuildLease.Milliseconds())
+	for _, row := range rows {
+		args = append(args, row.Player, row.Version, standing(w.order, row.Score), member(row.AchievedAt, row.Player))
+	}
+	return args
+}
+
+// timeWidth is the width of achieved-at in a member.
+const timeWidth = 12
+
+func member(at time.Time, player string) string {
+	return fmt.Sprintf("%0*x", timeWidth, at.UnixMilli()) + player
+}
+
+func splitMember(member string) (time.Time, string, error) {
+	if len(member) <= timeWidth {
+		return time.Time{}, "", fmt.Errorf("member %q is too short", member)
+	}
+	ms, err := strconv.ParseInt(member[:timeWidth], 16, 64)
+	if err != nil {
+		return time.Time{}, "", fmt.Errorf("member %q: %w", member, err)
+	}
+	return time.UnixMilli(ms).UTC(), member[timeWidth:], nil
+}
