@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS rejected_newest ON rejected (first_at, id)
