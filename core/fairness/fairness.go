@@ -1,0 +1,159 @@
+// Package fairness judges accepted events behind the queue: a ladder of rules, each with a limit from the catalog, compared
+// with what the player did lately. It keeps the evidence of every verdict and the list of blocked players. It knows nothing
+// of queues, and what a verdict leads to is up to its caller.
+package fairness
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"liveops/core/catalog"
+	"liveops/core/event"
+	"liveops/core/fault"
+)
+
+// Verdict is what is to happen to an event.
+type Verdict string
+
+// The verdicts, weakest first.
+const (
+	Allow    Verdict = "allow"
+	Flag     Verdict = "flag"     // it counts, and somebody should look
+	Shadow   Verdict = "shadow"   // it counts for the player's own eyes only
+	Throttle Verdict = "throttle" // it came too soon and is dropped
+	Deny     Verdict = "deny"     // it is dropped and the player is blocked
+)
+
+func (v Verdict) strength() int {
+	return slices.Index([]Verdict{Allow, Flag, Shadow, Throttle, Deny}, v)
+}
+
+// drops says that an event with this verdict has no effect.
+func (v Verdict) drops() bool { return v == Throttle || v == Deny }
+
+// The modes of a rule.
+const (
+	enforce = "enforce"
+	off     = "off"
+)
+
+// Finding is one limit that an event broke.
+type Finding struct {
+	Rule    string  `json:"rule"` // a fault.Code
+	Version int     `json:"version"`
+	Mode    string  `json:"mode"`    // enforce, or shadow: then it changes nothing
+	Verdict Verdict `json:"verdict"` // what the rule says, in either mode
+	Measure string  `json:"measure"` // what was compared: a pointer into the event, interval_ms, or points
+	Window  int64   `json:"window_ms,omitzero"`
+	Limit   int64   `json:"limit"`
+	Text    string  `json:"text,omitzero"` // the observed value where it is no number, cut to 64 bytes
+	// Observed is last, because the script that measures it writes it behind the rest.
+	Observed int64 `json:"observed"`
+}
+
+// acts is the finding's verdict as far as its mode lets it act.
+func (f Finding) acts() Verdict {
+	if f.Mode == enforce {
+		return f.Verdict
+	}
+	return Allow
+}
+
+// Decision is the verdict on one event. The same event always gets the same decision.
+type Decision struct {
+	ID       string // 32 characters, derived from the event's identity
+	PlayerID string
+	EventID  string
+	Verdict  Verdict // of the strongest finding that is enforced; allow without one
+	// Rule, RuleVersion, Mode and Code are of the first finding and empty without one. A verdict of allow with a rule is one
+	// that a rule in shadow mode would have changed.
+	Rule        string
+	RuleVersion int
+	Mode        string
+	Code        fault.Code
+	Evidence    []Finding // every limit the event broke, the strongest first, at most 16
+	At          time.Time // when the event was first judged
+}
+
+// Drops says that the event must have no effect.
+func (d Decision) Drops() bool { return d.Verdict.drops() }
+
+// maxEvidence bounds what is kept of one event.
+const maxEvidence = 16
+
+// decide makes the decision from all findings on an event, in the ladder's order.
+func decide(e event.Event, findings []Finding, at time.Time) Decision {
+	sum := sha256.Sum256([]byte("decision\n" + e.Identity()))
+	d := Decision{
+		ID: hex.EncodeToString(sum[:16]), PlayerID: e.PlayerID, EventID: e.ID, Verdict: Allow, At: at,
+	}
+	if len(findings) == 0 {
+		return d
+	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.acts().strength(), a.acts().strength()), cmp.Compare(b.Verdict.strength(), a.Verdict.strength()))
+	})
+	first := findings[0]
+	d.Verdict, d.Rule, d.RuleVersion, d.Mode, d.Code = first.acts(), first.Rule, first.Version, first.Mode, fault.Code(first.Rule)
+	d.Evidence = findings[:min(len(findings), maxEvidence)]
+	return d
+}
+
+// rule is one rung of the ladder. limits is a pure function: what the catalog allows for this event, as limits to compare
+// with the player's statistics, or as limits the event itself already breaks. A version grows when limits changes its
+// meaning.
+type rule struct {
+	code    fault.Code
+	version int
+	verdict Verdict
+	limits  func(e event.Accepted, c *catalog.Catalog) []limit
+}
+
+// ladder is the rules from cheap to expensive.
+func ladder() []rule {
+	return []rule{
+		{fault.ImpossibleValue, 1, Deny, impossibleValue},
+		{fault.MinimumInterval, 1, Throttle, minimumInterval},
+		{fault.ScoreVelocity, 1, Deny, scoreVelocity},
+	}
+}
+
+// limit is one comparison that a rule asks for. The script knows three ways to measure.
+type limit struct {
+	by       string        // known, gap or points
+	of       string        // gap: the event type; points: the board
+	points   int64         // points: what this event adds
+	window   time.Duration // points: the stretch of time that ends with this event, its start not included
+	measure  string
+	limit    int64 // known: any, for the record; gap: less is too soon, in ms; points: more is too much
+	observed int64 // known only
+	text     string
+}
+
+const (
+	byKnown  = "known"  // the event itself breaks it
+	byGap    = "gap"    // ms to the nearest event of this type that counted
+	byPoints = "points" // of the scores on this board that counted, with this one
+)
+
+// ask gives every limit that the rules set for an event, with what breaking it would amount to.
+func ask(e event.Accepted, c *catalog.Catalog) (limits []limit, findings []Finding) {
+	for _, r := range ladder() {
+		policy := c.Fairness.Rules[string(r.code)]
+		if policy.Mode == off {
+			continue
+		}
+		for _, l := range r.limits(e, c) {
+			limits = append(limits, l)
+			findings = append(findings, Finding{
+				Rule: string(r.code), Version: r.version, Mode: cmp.Or(policy.Mode, enforce),
+				Verdict: Verdict(cmp.Or(policy.Verdict, string(r.verdict))),
+				Measure: l.measure, Window: l.window.Milliseconds(), Limit: l.limit, Text: l.text, Observed: l.observed,
+			})
+		}
+	}
+	return limits, findings
+}

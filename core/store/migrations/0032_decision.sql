@@ -1,0 +1,11 @@
+CREATE TABLE IF NOT EXISTS decision (
+	decision_id  CHAR(32) NOT NULL PRIMARY KEY,
+	player_id    VARCHAR(63) NOT NULL,
+	event_id     VARCHAR(64) NOT NULL,
+	verdict      VARCHAR(16) NOT NULL,
+	rule         VARCHAR(64) NOT NULL,
+	rule_version INTEGER NOT NULL,
+	mode         VARCHAR(16) NOT NULL,
+	evidence     TEXT NOT NULL,
+	decided_at   BIGINT NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */
