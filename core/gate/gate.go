@@ -230,8 +230,11 @@ func (g *Gate) Leave(ctx context.Context, pass Pass, l Leaving) error {
 		if l.Answer == nil {
 			calls = append(calls, call{releaseScript, []string{pass.request}, []any{pass.token}})
 		} else {
-			calls = append(calls, call{storeScript, []string{pass.request},
-				append([]any{pass.token, g.answerFor().Milliseconds()}, l.Answer.fields()...)})
+			calls = append(calls, call{
+				storeScript,
+				[]string{pass.request},
+				append([]any{pass.token, g.answerFor().Milliseconds()}, l.Answer.fields()...),
+			})
 		}
 	}
 	accepted := slices.DeleteFunc(slices.Clone(l.Accepted), func(p Player) bool { return len(p.Events) == 0 })
@@ -261,8 +264,11 @@ func (g *Gate) Block(ctx context.Context, player string, b Block) error {
 	if left <= 0 {
 		return nil
 	}
-	_, err := g.run(ctx, "block", call{blockScript, []string{playerKey(player, "block")},
-		[]any{b.Until.UnixMilli(), left, b.Reason, b.DecisionID}})
+	_, err := g.run(ctx, "block", call{
+		blockScript,
+		[]string{playerKey(player, "block")},
+		[]any{b.Until.UnixMilli(), left, b.Reason, b.DecisionID},
+	})
 	return err
 }
 

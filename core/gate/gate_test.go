@@ -33,13 +33,15 @@ type fixture struct {
 func newFixture(rdb *redis.Client) *fixture {
 	f := &fixture{}
 	f.clock.Store(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).UnixMilli())
-	f.Gate = &gate.Gate{Redis: rdb, Now: func() time.Time { return time.UnixMilli(f.clock.Load()).UTC() },
+	f.Gate = &gate.Gate{
+		Redis: rdb, Now: func() time.Time { return time.UnixMilli(f.clock.Load()).UTC() },
 		Fairness: func() catalog.Fairness {
 			return catalog.Fairness{
 				Burst:     catalog.Rate{Events: 20, Per: catalog.Duration(time.Second)},
 				Sustained: catalog.Rate{Events: 30, Per: catalog.Duration(time.Minute)},
 			}
-		}}
+		},
+	}
 	return f
 }
 
@@ -47,8 +49,10 @@ func (f *fixture) pass(d time.Duration) { f.clock.Add(d.Milliseconds()) }
 
 // entry is a request with a new nonce.
 func (f *fixture) entry(key, body string, players ...gate.Player) gate.Entry {
-	return gate.Entry{KeyID: "studio", Nonce: fmt.Sprintf("nonce-%016d", f.nonce.Add(1)), Scope: "/v1/events",
-		IdempotencyKey: key, Fingerprint: sha256.Sum256([]byte(body)), Players: players}
+	return gate.Entry{
+		KeyID: "studio", Nonce: fmt.Sprintf("nonce-%016d", f.nonce.Add(1)), Scope: "/v1/events",
+		IdempotencyKey: key, Fingerprint: sha256.Sum256([]byte(body)), Players: players,
+	}
 }
 
 func player(id string, n int) gate.Player { return gate.Player{ID: id, Events: ids("e", n)} }
@@ -776,14 +780,16 @@ func TestRedisDown(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, deaf.Close()) })
 			address := server.Addr()
 			var down atomic.Bool
-			dialling := redis.NewClient(&redis.Options{MaxRetries: -1, ReadTimeout: 50 * time.Millisecond, PoolSize: 1, MaxIdleConns: 1,
+			dialling := redis.NewClient(&redis.Options{
+				MaxRetries: -1, ReadTimeout: 50 * time.Millisecond, PoolSize: 1, MaxIdleConns: 1,
 				Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
 					var d net.Dialer
 					if down.Load() {
 						return d.DialContext(ctx, network, deaf.Addr().String())
 					}
 					return d.DialContext(ctx, network, address)
-				}})
+				},
+			})
 			t.Cleanup(func() { _ = dialling.Close() })
 			_ = rdb
 			return newFixture(dialling), func() {

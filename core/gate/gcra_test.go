@@ -103,8 +103,10 @@ func TestScriptIsAdmit(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			fairness, policies := drawPolicies(rt)
 			now := int64(1_795_348_800_000_000)
-			g := Gate{Redis: rdb, Fairness: func() catalog.Fairness { return fairness }, Now: func() time.Time { return time.UnixMicro(now) },
-				OneNode: rapid.Bool().Draw(rt, "one node")}
+			g := Gate{
+				Redis: rdb, Fairness: func() catalog.Fairness { return fairness }, Now: func() time.Time { return time.UnixMicro(now) },
+				OneNode: rapid.Bool().Draw(rt, "one node"),
+			}
 			players++
 			player := fmt.Sprintf("p%d", players)
 			wholes := []int64{0, 0}
@@ -152,8 +154,14 @@ func TestNewPolicy(t *testing.T) {
 	p, err := newPolicy("burst", catalog.Rate{Events: 7, Per: catalog.Duration(time.Second)})
 	require.NoError(t, err)
 	require.Equal(t, int64(142_858), p.interval, "rounded up")
-	for _, rate := range []catalog.Rate{{}, {Events: 1}, {Per: catalog.Duration(time.Second)}, {Events: -1, Per: catalog.Duration(time.Second)},
-		{Events: 1, Per: catalog.Duration(25 * time.Hour)}, {Events: 1_000_001, Per: catalog.Duration(time.Second)}} {
+	for _, rate := range []catalog.Rate{
+		{},
+		{Events: 1},
+		{Per: catalog.Duration(time.Second)},
+		{Events: -1, Per: catalog.Duration(time.Second)},
+		{Events: 1, Per: catalog.Duration(25 * time.Hour)},
+		{Events: 1_000_001, Per: catalog.Duration(time.Second)},
+	} {
 		_, err := newPolicy("burst", rate)
 		require.ErrorContains(t, err, `rate "burst"`)
 	}

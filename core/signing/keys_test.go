@@ -56,7 +56,8 @@ func TestParseKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []signing.Key{
 		{ID: "studio", Class: signing.Server, State: signing.Active, Secrets: []signing.Secret{
-			[]byte("0123456789abcdef0123456789abcdef"), []byte("ö123456789abcdef0123456789abcde")}},
+			[]byte("0123456789abcdef0123456789abcdef"), []byte("ö123456789abcdef0123456789abcde"),
+		}},
 		{ID: "old", Class: signing.Admin, State: signing.VerifyOnly, Secrets: []signing.Secret{[]byte("x")}},
 	}, keys)
 
@@ -95,7 +96,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	shown.Write(text)
 	var logged bytes.Buffer
 	for _, handler := range []slog.Handler{slog.NewJSONHandler(&logged, nil), slog.NewTextHandler(&logged, nil)} {
-		slog.New(handler).Info("x", "secret", key.Secrets[0], "key", key, "ring", ring, "held", held)
+		slog.New(handler).Info("x", slog.Any("secret", key.Secrets[0]), slog.Any("key", key), slog.Any("ring", ring), slog.Any("held", held))
 	}
 	shown.Write(logged.Bytes())
 

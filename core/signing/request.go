@@ -174,7 +174,7 @@ func (r Request) read() (claimed [][]byte, sent time.Time, err error) {
 	case r.Method == "" || !visible(r.Method) || !strings.HasPrefix(r.Path, "/") || !visible(r.Path):
 		return nil, sent, fault.MalformedRequest.Errorf("the request line cannot be read")
 	}
-	return claimed, time.Unix(int64(seconds), 0), nil //nolint:gosec // 12 digits fit
+	return claimed, time.Unix(int64(seconds), 0), nil
 }
 
 // signatures reads the list of a signature header. Versions that are not known here are passed over, so that a client may

@@ -243,8 +243,10 @@ func TestSignedStaysSigned(t *testing.T) {
 		require.NoError(t, err)
 
 		query, body := r.RawQuery, string(r.Body)
-		fields := map[string]*string{"method": &r.Method, "path": &r.Path, "query": &query, "nonce": &r.Nonce,
-			"timestamp": &r.Timestamp, "idempotency key": &r.IdempotencyKey, "signature": &r.Signature, "body": &body}
+		fields := map[string]*string{
+			"method": &r.Method, "path": &r.Path, "query": &query, "nonce": &r.Nonce,
+			"timestamp": &r.Timestamp, "idempotency key": &r.IdempotencyKey, "signature": &r.Signature, "body": &body,
+		}
 		field := rapid.SampledFrom([]string{"method", "path", "query", "nonce", "timestamp", "idempotency key", "signature", "body"}).Draw(t, "field")
 		text := []byte(*fields[field])
 		if len(text) == 0 {
@@ -283,8 +285,10 @@ func FuzzVerify(f *testing.F) {
 	// The secrets of this verifier are in no seed, so whatever verifies was forged.
 	v := verifier(f, signing.Key{ID: "studio", Class: signing.Server, Secrets: []signing.Secret{[]byte(signing.NewNonce() + signing.NewNonce())}})
 	f.Fuzz(func(t *testing.T, method, path, query, key, timestamp, nonce, idempotency, signature string, body []byte) {
-		r := signing.Request{Method: method, Path: path, RawQuery: query, KeyID: key, Timestamp: timestamp, Nonce: nonce,
-			IdempotencyKey: idempotency, Signature: signature, Body: body}
+		r := signing.Request{
+			Method: method, Path: path, RawQuery: query, KeyID: key, Timestamp: timestamp, Nonce: nonce,
+			IdempotencyKey: idempotency, Signature: signature, Body: body,
+		}
 		_, refused := v.Verify(r)
 		require.Contains(t, []fault.Kind{fault.Malformed, fault.Unauthenticated}, fault.KindOf(refused), "%v", refused)
 		signing.Fingerprint(r)

@@ -109,8 +109,10 @@ func TestVectorsReachEveryRefusal(t *testing.T) {
 	for _, v := range all.Vectors {
 		seen[v.Code] = true
 	}
-	for _, code := range []fault.Code{"", fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
-		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch} {
+	for _, code := range []fault.Code{
+		"", fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
+		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch,
+	} {
 		require.True(t, seen[code], "no vector for %q", code)
 	}
 }
@@ -138,8 +140,10 @@ func TestDocs(t *testing.T) {
 	for _, header := range v.Headers {
 		require.Contains(t, string(page), header[0]+": "+header[1])
 	}
-	for _, code := range []fault.Code{fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
-		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch, fault.NonceReplayed} {
+	for _, code := range []fault.Code{
+		fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
+		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch, fault.NonceReplayed,
+	} {
 		require.Contains(t, string(page), "`"+string(code)+"`")
 	}
 	require.Contains(t, string(page), fmt.Sprint(len(all.Vectors))+" test vectors")
