@@ -1,0 +1,115 @@
+// Package pipeline is the path of an event, a file per stage:
+//
+//	Gateway      a signed request → the queue "events"           (gateway.go)
+//	Fairness     the queue "events" → the queue "progression"    (fairness.go)
+//	Progression  the queue "progression" → SQL, then Redis       (progression.go)
+//	Archive      a timer: windows that ended → the archive       (archive.go)
+//	Redrive      a timer: dead letters → their queue again       (redrive.go)
+//
+// It is the only place that sees several domains, and the tour of the system: each stage is one function that reads from
+// top to bottom. Every stage may see a message twice, in any order, and may be cut at any instruction; what makes that
+// harmless stands in the domain it calls. It knows nothing of HTTP, of the Functions host or of any driver.
+//
+// The fate of a message follows from the kind of its fault. What can never succeed goes to the rejected store and counts
+// as handled; a dependency that is down fails the whole batch, which the broker delivers again.
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"liveops/core/bus"
+	"liveops/core/event"
+	"liveops/core/fault"
+	"liveops/core/rejected"
+)
+
+// Traceparent is the message property that carries the W3C trace context from stage to stage.
+const Traceparent = "traceparent"
+
+// Outcome is what a stage did with a batch, for the one log line of its invocation.
+type Outcome []slog.Attr
+
+// Metrics are the counters of the path. Labels come from closed sets: codes, verdicts, rules.
+type Metrics struct {
+	Dropped            *prometheus.CounterVec // reason
+	AnomalyFlags       *prometheus.CounterVec // rule, mode
+	Decisions          *prometheus.CounterVec // verdict
+	ProgressionEvents  *prometheus.CounterVec // result
+	ReceiptsIssued     prometheus.Counter
+	LeaderboardUpdates prometheus.Counter
+	EventToRank        prometheus.Histogram
+	WindowCloses       prometheus.Counter
+	WindowFailures     prometheus.Counter
+	DeadLetters        *prometheus.CounterVec // fate
+}
+
+// NewMetrics registers the metrics of the path.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	f := promauto.With(registerer)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	return &Metrics{
+		Dropped:            vector("dropped_events_total", "Accepted events that had no effect, by reason.", "reason"),
+		AnomalyFlags:       vector("anomaly_flags_total", "Verdicts other than allow, by rule and the rule's mode.", "rule", "mode"),
+		Decisions:          vector("fairness_decisions_total", "Verdicts of the fairness ladder.", "verdict"),
+		ProgressionEvents:  vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result"),
+		ReceiptsIssued:     counter("receipts_issued_total", "Receipts signed and stored."),
+		LeaderboardUpdates: counter("leaderboard_updates_total", "Entries projected to the rankings."),
+		EventToRank: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "event_to_rank_seconds", Help: "Time from the gateway's receipt of a score to its visible rank.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+		WindowCloses:   counter("window_closes_total", "Steps of windows towards the archive."),
+		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
+		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate"),
+	}
+}
+
+// rejector is the part of the rejected store that stages write to.
+type rejector interface {
+	Put(ctx context.Context, rejections []rejected.Rejection) error
+}
+
+// decode reads the accepted events of a batch. A message that is none is set aside for the rejected store, so that it
+// never blocks its batch.
+func decode(stage string, batch []bus.Message) (events []event.Accepted, trace map[string]string, aside []rejected.Rejection) {
+	trace = make(map[string]string, len(batch))
+	for _, m := range batch {
+		e, err := event.DecodeAccepted(m.Body)
+		if err != nil {
+			aside = append(aside, rejected.Rejection{
+				Stage: stage, MessageID: m.ID, Code: fault.CodeOf(err), Detail: err.Error(), Body: m.Body,
+			})
+			continue
+		}
+		events = append(events, e)
+		if parent := m.Properties[Traceparent]; parent != "" {
+			trace[e.Identity()] = parent
+		}
+	}
+	return events, trace, aside
+}
+
+// messages wraps events for the next queue. The id is the event's identity, so that the broker can drop repeats.
+func messages(events []event.Accepted, trace map[string]string) ([]bus.Message, error) {
+	out := make([]bus.Message, len(events))
+	for i, e := range events {
+		body, err := e.Encode()
+		if err != nil {
+			return nil, err
+		}
+		out[i] = bus.Message{ID: e.Identity(), Body: body, ContentType: "application/json"}
+		if parent := trace[e.Identity()]; parent != "" {
+			out[i].Properties = map[string]string{Traceparent: parent}
+		}
+	}
+	return out, nil
+}

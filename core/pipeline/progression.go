@@ -1,0 +1,208 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"liveops/core/bus"
+	"liveops/core/catalog"
+	"liveops/core/event"
+	"liveops/core/fault"
+	"liveops/core/leaderboard"
+	"liveops/core/progression"
+	"liveops/core/receipt"
+	"liveops/core/rejected"
+	"liveops/core/season"
+	"liveops/core/store"
+)
+
+// Progression gives events their effect: once, whatever is repeated or cut.
+type Progression struct {
+	Catalog  func() *catalog.Catalog
+	Ledger   *progression.Ledger
+	Receipts *receipt.Keys
+	Windows  *season.Windows
+	Entries  leaderboard.Entries
+	Ranking  *leaderboard.Ranking
+	Rejected rejector
+	Metrics  *Metrics
+	Now      func() time.Time
+}
+
+// Apply handles one batch of the queue "progression". One SQL transaction holds the whole effect: ledger, balances, items,
+// receipts and leaderboard entries. The rankings are written after the commit from the rows as they then are, also for
+// events that had their effect before, so that a repeat repairs what a crash left out.
+func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, error) {
+	events, _, aside := decode("progression", batch)
+	var scores []leaderboard.Score
+	var rows []leaderboard.Row
+	effects, err := p.Ledger.Apply(ctx, events, func(tx *store.Tx, effects []*progression.Effect) error {
+		var err error
+		if scores, err = p.scores(ctx, tx, effects); err != nil {
+			return err
+		}
+		if rows, err = p.Entries.Merge(ctx, tx, scores); err != nil {
+			return err
+		}
+		return p.issue(ctx, tx, effects)
+	})
+	if err != nil {
+		return nil, err
+	}
+	fresh := p.countApplied(effects)
+	if err := p.Ranking.Project(ctx, rows); err != nil {
+		return nil, err
+	}
+	p.countRanked(effects, scores, rows)
+	if err := p.Rejected.Put(ctx, aside); err != nil {
+		return nil, err
+	}
+	p.countHandled(len(effects)-fresh, aside)
+	return Outcome{
+		slog.Int("applied", fresh), slog.Int("repeated", len(effects)-fresh),
+		slog.Int("invalid", len(aside)), slog.Int("ranked", len(rows)),
+	}, nil
+}
+
+// scores finds the windows that each submitted score counts in. A fresh score that counts in none is noted in the ledger.
+func (p *Progression) scores(ctx context.Context, tx *store.Tx, effects []*progression.Effect) ([]leaderboard.Score, error) {
+	windows, err := p.Windows.Load(ctx, tx.Queries, true)
+	if err != nil {
+		return nil, err
+	}
+	current, calendars := p.Catalog(), map[string]*season.Calendar{}
+	var scores []leaderboard.Score
+	for _, effect := range effects {
+		e := effect.Event
+		if e.Type != event.ScoreSubmitted {
+			continue
+		}
+		submitted, _ := e.Text("board")
+		points, ok := e.Int("score")
+		if !ok { // the gateway lets none in, but it may have had another catalog
+			if effect.Fresh {
+				effect.Notes = append(effect.Notes, progression.Note{Code: fault.FieldType, Ref: "score"})
+			}
+			continue
+		}
+		for _, board := range current.Fed(submitted) {
+			open := windows.At(board, e.At)
+			if effect.Fresh {
+				closed, err := missed(current, calendars, board, e.At, open)
+				if err != nil {
+					return nil, err
+				}
+				if closed > 0 {
+					effect.Notes = append(effect.Notes, progression.Note{Code: fault.WindowClosed, Ref: board, Amount: closed})
+				}
+			}
+			for _, w := range open {
+				scores = append(scores, leaderboard.Score{
+					Board: board, Window: w.ID, Player: e.PlayerID, Score: points,
+					At: e.At, Seq: e.Seq, EventID: e.ID, Fresh: effect.Fresh,
+				})
+			}
+		}
+	}
+	return scores, nil
+}
+
+// missed counts the windows of a board that an instant lies in and that are closed to it. Between two seasons there is no
+// season window, so none is missed. The calendar is only asked where a cadence has no open window.
+func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board string, at time.Time, open []season.Window) (int64, error) {
+	var closed int64
+	for _, cadence := range c.Boards[board].Windows {
+		if slices.ContainsFunc(open, func(w season.Window) bool { return w.Cadence == cadence }) {
+			continue
+		}
+		calendar, known := calendars[board]
+		if !known {
+			var err error
+			if calendar, err = season.NewCalendar(board, c.Boards[board], c.Seasons); err != nil {
+				return 0, err
+			}
+			calendars[board] = calendar
+		}
+		if _, is := calendar.At(cadence, at); is {
+			closed++
+		}
+	}
+	return closed, nil
+}
+
+// issue signs and stores the receipts of the fresh effects that granted something.
+func (p *Progression) issue(ctx context.Context, tx *store.Tx, effects []*progression.Effect) error {
+	var issued []receipt.Issued
+	for _, effect := range effects {
+		if !effect.Fresh || !effect.Granted() {
+			continue
+		}
+		claims := claims(effect)
+		token, err := p.Receipts.Sign(claims)
+		if err != nil {
+			return err
+		}
+		issued = append(issued, receipt.Issued{Claims: claims, Token: token})
+	}
+	return receipt.Store(ctx, tx, issued)
+}
+
+func claims(e *progression.Effect) receipt.Claims {
+	c := receipt.Claims{
+		PlayerID: e.Event.PlayerID, EventID: e.Event.ID, Type: e.Event.Type,
+		XP: e.XP, XPBefore: e.XPBefore, XPAfter: e.XPAfter, LevelBefore: e.LevelBefore, LevelAfter: e.LevelAfter,
+		CatalogVersion: e.CatalogVersion, IssuedAt: e.Event.ReceivedAt.Unix(),
+	}
+	for _, g := range e.Grants {
+		c.Grants = append(c.Grants, receipt.Grant{Kind: g.Kind, Item: g.Item, Quantity: g.Quantity})
+	}
+	for _, n := range e.Notes {
+		c.Notes = append(c.Notes, receipt.Note(n))
+	}
+	return c
+}
+
+// countApplied counts what the commit did, and gives the number of fresh effects. It comes before anything that may fail:
+// when the batch comes again, its effects are no longer fresh.
+func (p *Progression) countApplied(effects []*progression.Effect) int {
+	fresh, receipts := 0, 0
+	for _, effect := range effects {
+		if !effect.Fresh {
+			continue
+		}
+		fresh++
+		if effect.Granted() {
+			receipts++
+		}
+	}
+	p.Metrics.ProgressionEvents.WithLabelValues("applied").Add(float64(fresh))
+	p.Metrics.ReceiptsIssued.Add(float64(receipts))
+	return fresh
+}
+
+// countRanked counts what became visible in the rankings.
+func (p *Progression) countRanked(effects []*progression.Effect, scores []leaderboard.Score, rows []leaderboard.Row) {
+	ranked := map[[2]string]bool{}
+	for _, s := range scores {
+		if s.Fresh {
+			ranked[[2]string{s.Player, s.EventID}] = true
+		}
+	}
+	for _, effect := range effects {
+		if e := effect.Event; effect.Fresh && ranked[[2]string{e.PlayerID, e.ID}] {
+			p.Metrics.EventToRank.Observe(p.Now().Sub(e.ReceivedAt).Seconds())
+		}
+	}
+	p.Metrics.LeaderboardUpdates.Add(float64(len(rows)))
+}
+
+// countHandled counts what had no effect, once the whole batch is done with.
+func (p *Progression) countHandled(repeated int, aside []rejected.Rejection) {
+	p.Metrics.ProgressionEvents.WithLabelValues("repeated").Add(float64(repeated))
+	p.Metrics.ProgressionEvents.WithLabelValues("invalid").Add(float64(len(aside)))
+	for _, r := range aside {
+		p.Metrics.Dropped.WithLabelValues(string(r.Code)).Inc()
+	}
+}
