@@ -1,0 +1,324 @@
+// Package app is the application behind the Functions host: it reads the configuration, opens what the services stand on,
+// wires the stages and ties them to the routes. It holds no rule of the game and none of the host's protocol.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"liveops/core/bus"
+	"liveops/core/bus/servicebus"
+	"liveops/core/catalog"
+	"liveops/core/fairness"
+	"liveops/core/gate"
+	"liveops/core/leaderboard"
+	"liveops/core/pipeline"
+	"liveops/core/progression"
+	"liveops/core/receipt"
+	"liveops/core/rejected"
+	"liveops/core/season"
+	"liveops/core/signing"
+	"liveops/core/store"
+	"liveops/handler/azfunc"
+	"liveops/handler/web"
+)
+
+// Deadlines. An invocation ends before the queue's lock (60 s) and the host's functionTimeout do; a request before a client
+// loses its patience.
+const (
+	invocationDeadline = 45 * time.Second
+	requestDeadline    = 10 * time.Second
+	drain              = 10 * time.Second
+)
+
+// rebuildPatience is how long a read waits for a ranking that is being rebuilt before it asks the client to come again.
+const rebuildPatience = 2 * time.Second
+
+// maxInvocation bounds what the host may send in one invocation, in bytes: a batch of host.json's maxMessageBatchSize, each
+// message an event of the largest size, in base64 and with its metadata.
+const maxInvocation = 32 << 20
+
+// Options is what the program decides and the environment does not. The zero value is production's.
+type Options struct {
+	Version string
+	Bus     Bus              // the in-memory broker for BUS_KIND=memory
+	Now     func() time.Time // the clock; nil: time.Now
+	Log     *slog.Logger     // nil: JSON lines on stdout, which the host keeps apart from errors
+}
+
+// Bus is a broker as the stages use it.
+type Bus interface {
+	bus.Publisher
+	bus.Receiver
+}
+
+// App is the wired application.
+type App struct {
+	config   Config
+	options  Options
+	registry *prometheus.Registry
+	unproven *prometheus.CounterVec // reason
+	catalog  atomic.Pointer[catalog.Catalog]
+	keyring  atomic.Pointer[signing.Keyring]
+	started  atomic.Bool // the windows are laid out: events can be ranked
+
+	db       *store.DB
+	redis    *redis.Client
+	bus      Bus
+	verifier *signing.Verifier
+	gate     *gate.Gate
+	rejected *rejected.Store
+	receipts *receipt.Keys
+	ledger   *progression.Ledger
+	windows  *season.Windows
+	ranking  *leaderboard.Ranking
+
+	edge        http.Handler // the routes
+	gateway     *pipeline.Gateway
+	fairness    *pipeline.Fairness
+	progression *pipeline.Progression
+	archive     *pipeline.Archive
+	redrive     *pipeline.Redrive
+}
+
+// Run serves until ctx ends, then drains. It listens where the Functions host told it to.
+func Run(ctx context.Context, getenv func(string) string, options Options) error {
+	listener, err := azfunc.Listen(ctx, getenv(azfunc.PortVariable)) // before anything slow: the host waits for it
+	if err != nil {
+		return err
+	}
+	defer listener.Close() //nolint:errcheck // the server closes it too
+	config, err := ReadConfig(getenv)
+	if err != nil {
+		return fmt.Errorf("configuration:\n%w", err)
+	}
+	a, err := New(config, options)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	return a.serve(ctx, listener, getenv)
+}
+
+// New opens the stores, which connect when first used, and wires everything. It reads top to bottom like the flow.
+func New(config Config, options Options) (*App, error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: config.LogLevel}))
+	}
+	a := &App{config: config, options: options, registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.unproven = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "signature_failures_total", Help: "Requests whose sender was not proven, by what was wrong.",
+	}, []string{"reason"})
+	game, err := catalog.Load(config.CatalogFile)
+	if err != nil {
+		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
+	}
+	a.catalog.Store(game)
+	if err := a.open(); err != nil {
+		a.Close()
+		return nil, err
+	}
+	metrics := pipeline.NewMetrics(a.registry)
+	current := a.catalog.Load
+
+	a.verifier = &signing.Verifier{Keys: a.keyring.Load, Skew: config.Skew, Now: options.Now}
+	a.gate = &gate.Gate{
+		Redis: a.redis, Fairness: func() catalog.Fairness { return current().Fairness }, Now: options.Now, NonceFor: 2 * config.Skew,
+		OneNode: config.RedisOneNode,
+	}
+	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
+	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
+	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) {
+		board, known := current().Boards[name]
+		return board, known
+	}}
+	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
+		a.Close()
+		return nil, fmt.Errorf("CURSOR_SECRET: %w", err)
+	}
+	a.ranking.Patience = rebuildPatience
+	a.windows = &season.Windows{
+		DB: a.db, Now: options.Now, Grace: time.Duration(game.Fairness.Grace), Standings: pipeline.Standings{Entries: entries},
+		CatalogVersion: func() int { return current().Version }, Owner: owner(),
+	}
+
+	a.gateway = &pipeline.Gateway{
+		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
+	}
+	a.fairness = &pipeline.Fairness{
+		Catalog: current, Ladder: &fairness.Ladder{Redis: a.redis, Catalog: current, Now: options.Now},
+		Decisions: &fairness.Decisions{DB: a.db}, Blocks: &fairness.Blocks{DB: a.db}, Gate: a.gate,
+		Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
+	}
+	a.progression = &pipeline.Progression{
+		Catalog: current, Ledger: a.ledger, Receipts: a.receipts, Windows: a.windows, Entries: entries,
+		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
+	}
+	a.archive = &pipeline.Archive{Catalog: current, Windows: a.windows, Ranking: a.ranking, Metrics: metrics}
+	a.redrive = &pipeline.Redrive{
+		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
+	}
+	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry}.Handler()
+	return a, nil
+}
+
+// open makes what the services stand on.
+func (a *App) open() (err error) {
+	keyring, err := signing.NewKeyring(a.config.Keys)
+	if err != nil {
+		return err
+	}
+	a.keyring.Store(keyring)
+	if a.receipts, err = receipt.NewKeys(a.config.ReceiptKeys[0], a.config.ReceiptKeys[1:]...); err != nil {
+		return fmt.Errorf("RECEIPT_SECRET: %w", err)
+	}
+	if a.db, err = store.Open(a.config.DBURL); err != nil {
+		return fmt.Errorf("DB_URL: %w", err)
+	}
+	if a.redis, err = store.OpenRedis(a.config.RedisURL); err != nil {
+		return fmt.Errorf("REDIS_URL: %w", err)
+	}
+	switch {
+	case a.config.BusKind == "servicebus":
+		a.bus, err = servicebus.Open(servicebus.Config{ConnectionString: a.config.ServiceBus, Namespace: a.config.Namespace})
+	case a.options.Bus != nil:
+		a.bus = a.options.Bus
+	default:
+		err = errors.New("BUS_KIND=memory: this program has no broker of its own, `liveops dev` has")
+	}
+	return err
+}
+
+// owner names this process on leases: on Kubernetes the host name is the pod's.
+func owner() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", name, os.Getpid())
+}
+
+// Close closes what New opened.
+func (a *App) Close() {
+	if a.db != nil {
+		a.warn("close the database", a.db.Close())
+	}
+	if a.redis != nil {
+		a.warn("close redis", a.redis.Close())
+	}
+	if closer, ok := a.bus.(interface{ Close(context.Context) error }); ok {
+		ctx, stop := context.WithTimeout(context.Background(), drain)
+		defer stop()
+		a.warn("close the bus", closer.Close(ctx))
+	}
+}
+
+func (a *App) warn(what string, err error) {
+	if err != nil {
+		a.options.Log.Warn(what, slog.String("error", err.Error()))
+	}
+}
+
+// serve runs the handler's server and the one for operations side by side: the host's port is loopback, so probes and
+// scrapes from outside of the pod need a port of their own.
+func (a *App) serve(ctx context.Context, listener net.Listener, getenv func(string) string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.functions().Serve(ctx, listener) })
+	group.Go(func() error { return a.start(ctx) })
+	group.Go(func() error { return a.watchKeys(ctx, getenv) })
+	if a.config.MetricsAddr != "off" {
+		group.Go(func() error { return a.serveOperations(ctx) })
+	}
+	return group.Wait()
+}
+
+// start lays out the windows, which events need to be ranked, trying until the database lets it. Then it closes what ended
+// while nothing ran. A window that cannot be closed is the timer's trouble and holds up no event.
+func (a *App) start(ctx context.Context) error {
+	for {
+		_, err := a.windows.Materialise(ctx, a.catalog.Load())
+		if err == nil {
+			break
+		}
+		a.warn("lay out the windows", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+	a.started.Store(true)
+	if _, err := a.archive.Sweep(ctx); err != nil {
+		a.warn("close what ended meanwhile: the next tick tries again", err)
+	}
+	return nil
+}
+
+// watchKeys reads the signing keys again from time to time: a mounted secret changes in place. Keys that cannot be used
+// are refused, and the running ones stay.
+func (a *App) watchKeys(ctx context.Context, getenv func(string) string) error {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			a.reloadKeys(getenv)
+		}
+	}
+}
+
+func (a *App) reloadKeys(getenv func(string) string) {
+	s := &source{getenv: getenv}
+	keys := s.signingKeys()
+	keyring, err := signing.NewKeyring(keys)
+	if len(s.problems) > 0 {
+		err = errors.Join(s.problems...) // what NewKeyring says of the keys is among them
+	}
+	if err != nil {
+		a.warn("reload signing keys: the running ones stay", err)
+		return
+	}
+	a.keyring.Store(keyring)
+}
+
+func (a *App) serveOperations(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.config.MetricsAddr)
+	if err != nil {
+		return fmt.Errorf("METRICS_ADDR: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
+	mux.Handle("GET /healthz", a.edge)
+	mux.Handle("GET /readyz", a.edge)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stopped := context.AfterFunc(ctx, func() {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer stop()
+		a.warn("stop the metrics listener", server.Shutdown(ctx))
+	})
+	defer stopped()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,563 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"liveops/core/fault"
+	"liveops/core/signing"
+	"liveops/handler/azfunc"
+)
+
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	ready := func(c *client) (int, string) {
+		status, answer := c.ask("", http.MethodGet, "/readyz", "")
+		code, _ := answer["code"].(string)
+		alive, healthy := c.ask("", http.MethodGet, "/healthz", "")
+		require.Equal(t, http.StatusOK, alive, "no restart mends a dependency")
+		require.Equal(t, map[string]any{"status": "ok", "version": "test"}, healthy)
+		return status, code
+	}
+	t.Run("while it starts", func(t *testing.T) {
+		t.Parallel()
+		a := newEnvironment(t).app(t)
+		c := &client{t: t, handler: a.functions().Handler(), app: a}
+		status, code := ready(c)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Equal(t, "database-unavailable", code)
+		require.NoError(t, a.start(t.Context()))
+		status, _ = ready(c)
+		require.Equal(t, http.StatusOK, status)
+	})
+	t.Run("without Redis", func(t *testing.T) {
+		t.Parallel()
+		e := newEnvironment(t)
+		c := e.running(t)
+		e.redis.SetError("LOADING gone")
+		status, code := ready(c)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Equal(t, "redis-unavailable", code)
+		e.redis.SetError("")
+		status, _ = ready(c)
+		require.Equal(t, http.StatusOK, status, "and back again")
+	})
+	t.Run("without the database", func(t *testing.T) {
+		t.Parallel()
+		c := newEnvironment(t).running(t)
+		require.NoError(t, c.app.db.Close())
+		status, code := ready(c)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Equal(t, "database-unavailable", code)
+	})
+	for name, change := range map[string]string{
+		"with a pending migration":    "DELETE FROM schema_version WHERE version = (SELECT MAX(version) FROM schema_version)",
+		"with a newer schema":         "INSERT INTO schema_version (version, applied_at) VALUES ('9999_future', 0)",
+		"with a schema of nobody's":   "DROP TABLE schema_version",
+		"with all migrations pending": "DELETE FROM schema_version",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newEnvironment(t).running(t)
+			_, err := c.app.db.Exec(t.Context(), change)
+			require.NoError(t, err)
+			status, code := ready(c)
+			require.Equal(t, http.StatusServiceUnavailable, status)
+			require.Equal(t, "database-unavailable", code)
+		})
+	}
+}
+
+func TestStagesWaitForTheWindows(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	a := e.app(t)
+	c := &client{t: t, handler: a.functions().Handler(), app: a}
+	body := acceptedBody(t, scoreText("s", "ada", "open-board", 5))
+	for _, function := range []string{"fairness", "progression"} {
+		require.Equal(t, http.StatusInternalServerError, c.invoke(function, body), function)
+	}
+	require.NoError(t, a.start(t.Context()))
+	for _, function := range []string{"fairness", "progression"} {
+		require.Equal(t, http.StatusOK, c.invoke(function, body), function)
+	}
+	status, answer := c.ask("", http.MethodGet, "/v1/leaderboards/open-board", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, answer["entries"], 1)
+}
+
+// A window that cannot be closed must not keep events from having their effect.
+func TestAStuckWindowHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	a := e.app(t)
+	_, err := a.db.Exec(t.Context(), "INSERT INTO board_window (board, window_id, cadence, starts_at, ends_at, state, changed_at, lease_owner, lease_until, fence) VALUES ('gone', '1970-01-01', 'daily', 0, 1, 'open', 0, '', 0, 0)")
+	require.NoError(t, err)
+	require.NoError(t, a.start(t.Context()))
+	require.Contains(t, e.log.String(), "board gone")
+	c := &client{t: t, handler: a.functions().Handler(), app: a}
+	status, _ := c.ask("", http.MethodGet, "/readyz", "")
+	require.Equal(t, http.StatusOK, status)
+}
+
+func TestStartWaitsForTheDatabase(t *testing.T) {
+	t.Parallel()
+	a := newEnvironment(t).app(t)
+	require.NoError(t, a.db.Close())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, a.start(ctx), "it goes on trying until the process ends")
+	require.False(t, a.started.Load())
+}
+
+func TestRunNeedsThePortOfTheHost(t *testing.T) {
+	t.Parallel()
+	for _, port := range []string{"", "0", "http", "65536", "-1"} {
+		e := newEnvironment(t)
+		e.settings[azfunc.PortVariable] = port
+		err := Run(t.Context(), e.getenv, e.options())
+		refused, is := errors.AsType[*azfunc.PortError](err)
+		require.True(t, is, "%q: %v", port, err)
+		require.Equal(t, port, refused.Value)
+	}
+}
+
+// The end of the process lets what is under way finish.
+func TestShutdownDrains(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	p := e.start(t)
+	publishing, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	e.bus.Fail(func(op, _ string) error {
+		if op == "publish" {
+			once.Do(func() { close(publishing) })
+			<-release
+		}
+		return nil
+	})
+	answered := make(chan string, 2)
+	send := func(r *http.Request) {
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		response.Body.Close()
+		answered <- response.Status
+	}
+	batch := invocation(t, p.url, "fairness", acceptedBody(t, xpText("a", "ada", 5)))
+	go send(batch.WithContext(context.WithoutCancel(t.Context())))
+	<-publishing
+	event := request(t, signing.Server, http.MethodPost, p.url+"/v1/events", []byte(xpText("b", "bob", 5)))
+	go send(event.WithContext(context.WithoutCancel(t.Context())))
+	require.Eventually(t, func() bool { // its lease says that it is under way
+		return slices.ContainsFunc(e.redis.Keys(), func(key string) bool { return strings.HasPrefix(key, "gate:{bob}:request:") })
+	}, 10*time.Second, time.Millisecond)
+
+	p.stop()
+	require.Eventually(t, func() bool {
+		status, _ := get(t, p.url+"/healthz")
+		return status == 0
+	}, 10*time.Second, time.Millisecond, "nothing new is taken")
+	select {
+	case err := <-p.done:
+		require.Fail(t, "ended before its work was done", "%v", err)
+	default:
+	}
+	close(release)
+	got := []string{<-answered, <-answered}
+	slices.Sort(got)
+	require.Equal(t, []string{"200 OK", "202 Accepted"}, got)
+	require.NoError(t, <-p.done)
+	for _, queue := range []string{"events", "progression"} {
+		counts, err := e.bus.Counts(queue)
+		require.NoError(t, err)
+		require.Equal(t, 1, counts.Active)
+	}
+}
+
+// labels are all that metrics of ours may say, and each says one of a few things.
+func labels(a *App) map[string]*regexp.Regexp {
+	anyOf := func(words ...string) *regexp.Regexp {
+		for i, w := range words {
+			words[i] = regexp.QuoteMeta(w)
+		}
+		return regexp.MustCompile("^(" + strings.Join(words, "|") + ")$")
+	}
+	routes := []string{"unmatched"}
+	for _, r := range a.routes() {
+		routes = append(routes, r.Pattern)
+	}
+	var codes []string
+	for _, code := range fault.Codes() {
+		codes = append(codes, string(code))
+	}
+	return map[string]*regexp.Regexp{
+		"route": anyOf(routes...), "method": anyOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER"),
+		"status": regexp.MustCompile(`^[1-5]\d\d$`), "function": anyOf("fairness", "progression", "archive", "redrive"),
+		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf("impossible-value", "minimum-interval", "score-velocity"),
+		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
+		"result": anyOf("applied", "repeated", "invalid"), "fate": anyOf("redriven", "given-up"),
+	}
+}
+
+// exposure is one line of /metrics.
+type exposure struct {
+	name   string
+	labels map[string]string
+	value  float64
+}
+
+// exposed reads the text of /metrics.
+func exposed(t *testing.T, text string) []exposure {
+	t.Helper()
+	line, label := regexp.MustCompile(`^(\w+)(?:\{(.*)\})? (\S+)$`), regexp.MustCompile(`(\w+)="([^"]*)"`)
+	var series []exposure
+	for l := range strings.Lines(text) {
+		if strings.HasPrefix(l, "#") {
+			continue
+		}
+		found := line.FindStringSubmatch(strings.TrimSpace(l))
+		require.NotNil(t, found, l)
+		one := exposure{name: found[1], labels: map[string]string{}}
+		for _, pair := range label.FindAllStringSubmatch(found[2], -1) {
+			one.labels[pair[1]] = pair[2]
+		}
+		var err error
+		one.value, err = strconv.ParseFloat(found[3], 64)
+		require.NoError(t, err)
+		series = append(series, one)
+	}
+	return series
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	p := e.start(t)
+	send := func(r *http.Request) int {
+		response, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		response.Body.Close()
+		return response.StatusCode
+	}
+	post := func(class signing.Class, path, body string) int {
+		return send(request(t, class, http.MethodPost, p.url+path, []byte(body)))
+	}
+	events := `{"events":[` + strings.Join([]string{
+		xpText("id-one", "player-ada", 100), xpText("id-two", "player-eve", 101), scoreText("id-three", "player-ada", "open-board", 5),
+	}, ",") + `]}`
+	require.Equal(t, http.StatusAccepted, post(signing.Server, "/v1/events/batch", events))
+	require.Equal(t, http.StatusUnauthorized, post("", "/v1/events", xpText("id-four", "player-ada", 1)))
+	require.Equal(t, http.StatusForbidden, post(signing.Admin, "/v1/events", xpText("id-four", "player-ada", 1)))
+	require.Equal(t, http.StatusUnauthorized, send(func() *http.Request {
+		r := request(t, signing.Server, http.MethodGet, p.url+"/v1/players/player-ada", nil)
+		r.Header.Set(signing.HeaderKey, "key-of-nobody")
+		return r
+	}()))
+	require.Equal(t, http.StatusNotFound, send(request(t, "", "FROB", p.url+"/player-ada/nothing", nil)))
+	var bodies [][]byte
+	for _, text := range []string{xpText("id-one", "player-ada", 100), xpText("id-two", "player-eve", 101), scoreText("id-three", "player-ada", "open-board", 5)} {
+		bodies = append(bodies, acceptedBody(t, text))
+	}
+	bodies = append(bodies, []byte("board-of-nobody"))
+	require.Equal(t, http.StatusOK, send(invocation(t, p.url, "fairness", bodies...)))
+	require.Equal(t, http.StatusOK, send(invocation(t, p.url, "progression", bodies[0], bodies[2], bodies[3])))
+	require.Equal(t, http.StatusInternalServerError, send(request(t, "", http.MethodPost, p.url+"/fairness", []byte("{}"))))
+	require.Equal(t, http.StatusOK, send(request(t, "", http.MethodPost, p.url+"/archive", []byte("{}"))))
+
+	status, text := get(t, p.metrics+"/metrics")
+	require.Equal(t, http.StatusOK, status)
+	series := exposed(t, text)
+	value := func(name string, want map[string]string) (total float64) {
+		for _, one := range series {
+			if one.name == name && !slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(l string) bool { return one.labels[l] != want[l] }) {
+				total += one.value
+			}
+		}
+		return total
+	}
+	for _, test := range []struct {
+		name   string
+		labels map[string]string
+		want   float64
+	}{
+		{"gateway_requests_total", map[string]string{"route": "/v1/events/batch", "method": "POST", "status": "202"}, 1},
+		{"gateway_requests_total", map[string]string{"route": "unmatched", "method": "OTHER", "status": "404"}, 1},
+		{"gateway_request_duration_seconds_count", map[string]string{"route": "/v1/events"}, 2},
+		{"signature_failures_total", map[string]string{"reason": "signature-header-missing"}, 1},
+		{"signature_failures_total", map[string]string{"reason": "key-unknown"}, 1},
+		{"signature_failures_total", nil, 2},
+		{"function_invocations_total", map[string]string{"function": "fairness", "outcome": "ok"}, 1},
+		{"function_invocations_total", map[string]string{"function": "fairness", "outcome": "failed"}, 1},
+		{"function_duration_seconds_count", map[string]string{"function": "archive"}, 1},
+		{"fairness_decisions_total", map[string]string{"verdict": "deny"}, 1},
+		{"anomaly_flags_total", map[string]string{"rule": "impossible-value", "mode": "enforce"}, 1},
+		{"dropped_events_total", map[string]string{"reason": "impossible-value"}, 1},
+		{"dropped_events_total", map[string]string{"reason": "message-invalid"}, 2},
+		{"progression_events_total", map[string]string{"result": "applied"}, 2},
+		{"progression_events_total", map[string]string{"result": "invalid"}, 1},
+		{"receipts_issued_total", nil, 1},
+		{"leaderboard_updates_total", nil, 1},
+		{"event_to_rank_seconds_count", nil, 1},
+		{"window_closes_total", nil, 0},
+		{"window_close_failures_total", nil, 0},
+	} {
+		require.Contains(t, text, "\n# TYPE "+strings.TrimSuffix(test.name, "_count")+" ")
+		require.Equal(t, test.want, value(test.name, test.labels), "%s %v", test.name, test.labels)
+	}
+	require.Positive(t, value("go_goroutines", nil))
+	require.Positive(t, value("process_start_time_seconds", nil))
+
+	closed := labels(e.app(t))
+	for _, one := range series {
+		if regexp.MustCompile(`^(go|process|promhttp)_`).MatchString(one.name) {
+			continue
+		}
+		for label, said := range one.labels {
+			if label == "le" && strings.HasSuffix(one.name, "_bucket") {
+				continue
+			}
+			require.Contains(t, closed, label, "%s has a label nobody agreed on", one.name)
+			require.Regexp(t, closed[label], said, "%s: %s", one.name, label)
+		}
+	}
+	for _, said := range []string{"player-", "id-one", "-board", "of-nobody", "hush"} {
+		require.NotContains(t, text, said)
+	}
+	require.NotContains(t, e.log.String(), "hush")
+	// Operations are not part of the API that the host proxies.
+	status, _ = get(t, p.url+"/metrics")
+	require.Equal(t, http.StatusNotFound, status)
+	status, _ = get(t, p.metrics+"/v1/time")
+	require.Equal(t, http.StatusNotFound, status)
+	p.stop()
+	require.NoError(t, <-p.done)
+}
+
+// Who may do what: every route for every class of key, and unsigned.
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	type answers [5]int // server, client, session, admin, unsigned
+	const verdict = `{"receipt":"x"}`
+	game := answers{200, 200, 403, 403, 401}
+	open := answers{200, 200, 403, 403, 200}
+	operators := answers{403, 403, 403, 200, 401}
+	anybody := answers{200, 200, 200, 200, 200}
+	found := func(a answers, status int) answers { // where who may ask finds nothing
+		for i := range a {
+			if a[i] == 200 {
+				a[i] = status
+			}
+		}
+		return a
+	}
+	table := []struct {
+		method, pattern, target, body string
+		want                          answers
+	}{
+		{"POST", "/v1/events", "", xpText("a", "ada", 1), found(game, 202)},
+		{"POST", "/v1/events/batch", "", `{"events":[` + xpText("b", "ada", 1) + `]}`, found(game, 202)},
+		{"GET", "/v1/players/{player}", "/v1/players/ada", "", found(game, 404)},
+		{"GET", "/v1/players/{player}/events/{event}", "/v1/players/ada/events/a", "", game},
+		{"GET", "/v1/leaderboards", "", "", game},
+		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/shut-board", "", game},
+		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/open-board", "", open},
+		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/no-board", "", found(game, 404)},
+		{"GET", "/v1/leaderboards/{board}/players/{player}", "/v1/leaderboards/shut-board/players/ada", "", found(game, 404)},
+		{"GET", "/v1/leaderboards/{board}/players/{player}", "/v1/leaderboards/open-board/players/ada", "", found(open, 404)},
+		{"GET", "/v1/leaderboards/{board}/players/{player}/around", "/v1/leaderboards/shut-board/players/ada/around", "", found(game, 404)},
+		{"GET", "/v1/leaderboards/{board}/players/{player}/around", "/v1/leaderboards/open-board/players/ada/around", "", found(open, 404)},
+		{"GET", "/v1/leaderboards/{board}/archives/{window}", "/v1/leaderboards/shut-board/archives/2026-11-22", "", found(game, 409)},
+		{"GET", "/v1/leaderboards/{board}/archives/{window}", "/v1/leaderboards/open-board/archives/2026-11-22", "", found(open, 409)},
+		{"GET", "/v1/receipts/{player}/{event}", "/v1/receipts/ada/a", "", found(game, 404)},
+		{"POST", "/v1/receipts/verify", "", verdict, game},
+		{"GET", "/v1/operations/rejected", "", "", operators},
+		{"GET", "/v1/operations/rejected/{id}", "/v1/operations/rejected/x", "", found(operators, 404)},
+		{"GET", "/v1/time", "", "", anybody},
+		{"GET", "/healthz", "", "", anybody},
+		{"GET", "/readyz", "", "", anybody},
+	}
+	c := newEnvironment(t).running(t)
+	covered := map[string]bool{}
+	for _, test := range table {
+		covered[test.method+" "+test.pattern] = true
+		target := test.target
+		if target == "" {
+			target = test.pattern
+		}
+		for i, class := range append(slices.Clone(classes), "") {
+			status, answer := c.ask(class, test.method, target, test.body)
+			require.Equal(t, test.want[i], status, "%s %s by %q: %v", test.method, target, class, answer)
+			switch status {
+			case http.StatusForbidden:
+				require.Equal(t, "key-out-of-scope", answer["code"])
+			case http.StatusUnauthorized:
+				require.Equal(t, "signature-header-missing", answer["code"])
+			}
+		}
+	}
+	for _, r := range c.app.routes() {
+		require.True(t, covered[r.Method+" "+r.Pattern], "%s %s is not in the table", r.Method, r.Pattern)
+	}
+}
+
+func TestReadsAreSignedOnce(t *testing.T) {
+	t.Parallel()
+	c := newEnvironment(t).running(t)
+	first := request(t, signing.Server, http.MethodGet, "/v1/leaderboards", nil)
+	for _, want := range []int{http.StatusOK, http.StatusUnauthorized} {
+		again := first.Clone(t.Context())
+		w := &recorder{header: http.Header{}}
+		c.handler.ServeHTTP(w, again)
+		require.Equal(t, want, w.status)
+	}
+}
+
+func TestTheSkewIsConfigured(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	e.settings["SIGNATURE_SKEW"] = "1m"
+	c := e.running(t)
+	for ago, want := range map[time.Duration]int{time.Minute: http.StatusOK, 61 * time.Second: http.StatusUnauthorized} {
+		r := request(t, "", http.MethodGet, "/v1/leaderboards", nil)
+		require.NoError(t, signing.SignHTTP(r, key(signing.Server), nil, noon.Add(-ago), signing.NewNonce()))
+		w := &recorder{header: http.Header{}}
+		c.handler.ServeHTTP(w, r)
+		require.Equal(t, want, w.status)
+	}
+}
+
+type recorder struct {
+	header http.Header
+	status int
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) Write(p []byte) (int, error) { return len(p), nil }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+
+// The limits are told with what they refuse, too.
+func TestThrottledRequestsTellTheLimits(t *testing.T) {
+	t.Parallel()
+	c := newEnvironment(t).running(t)
+	var last *recorder
+	for i := range 21 {
+		last = &recorder{header: http.Header{}}
+		c.handler.ServeHTTP(last, request(t, signing.Client, http.MethodPost, "/v1/events", []byte(xpText(fmt.Sprintf("e%d", i), "ada", 1))))
+	}
+	require.Equal(t, http.StatusTooManyRequests, last.status)
+	require.Equal(t, "1", last.header.Get("Retry-After"))
+	require.Equal(t, `"burst";q=20;w=1, "sustained";q=300;w=60`, last.header.Get("RateLimit-Policy"))
+	require.Equal(t, `"burst";r=0;t=1, "sustained";r=280;t=4`, last.header.Get("RateLimit"))
+}
+
+// What an event did is told in the words of the API.
+func TestWhatAnEventDid(t *testing.T) {
+	t.Parallel()
+	c := newEnvironment(t).running(t)
+	require.Equal(t, http.StatusOK, c.invoke("progression", acceptedBody(t, xpText("a", "ada", 100))))
+	status, answer := c.ask(signing.Server, http.MethodGet, "/v1/players/ada/events/a", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, map[string]any{"player_id": "ada", "event_id": "a", "entries": []any{map[string]any{
+		"kind": "xp", "number": 1.0, "event_type": "xp_gained", "item": "", "delta": 100.0, "balance": 100.0, "level_before": 1.0, "level_after": 2.0,
+		"catalog_version": 1.0, "effective_at": "2026-11-22T12:00:00.000Z", "recorded_at": "2026-11-22T12:00:00.000Z", "notes": []any{},
+	}}}, answer)
+	status, answer = c.ask(signing.Server, http.MethodGet, "/v1/players/ada", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, map[string]any{"player_id": "ada", "xp": 100.0, "level": 2.0, "items": []any{}, "updated_at": "2026-11-22T12:00:00.000Z"}, answer)
+}
+
+// Neighbours of a player in an archived window come from the archive, and leave nothing in Redis.
+func TestAroundAPlayerInTheArchive(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	now := noon
+	e.clock = func() time.Time { return now }
+	c := e.running(t)
+	var bodies [][]byte
+	for i := range 9 {
+		bodies = append(bodies, acceptedBody(t, scoreText("s", fmt.Sprintf("p%d", i+1), "open-board", 100-i)))
+	}
+	require.Equal(t, http.StatusOK, c.invoke("progression", bodies...))
+	around := func(player string) []string {
+		t.Helper()
+		status, answer := c.ask("", http.MethodGet, "/v1/leaderboards/open-board/players/"+player+"/around?window=2026-11-22&limit=3", "")
+		require.Equal(t, http.StatusOK, status, "%v", answer)
+		require.EqualValues(t, 9, answer["count"])
+		var players []string
+		for _, entry := range answer["entries"].([]any) {
+			players = append(players, entry.(map[string]any)["player_id"].(string))
+		}
+		return players
+	}
+	want := map[string][]string{"p1": {"p1", "p2", "p3"}, "p5": {"p4", "p5", "p6"}, "p9": {"p7", "p8", "p9"}}
+	for player, players := range want {
+		require.Equal(t, players, around(player))
+	}
+	now = noon.Add(24 * time.Hour)
+	require.Equal(t, http.StatusOK, c.invoke("archive"))
+	for player, players := range want {
+		require.Equal(t, players, around(player))
+	}
+	status, answer := c.ask("", http.MethodGet, "/v1/leaderboards/open-board/players/nobody/around?window=2026-11-22", "")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, "not-ranked", answer["code"])
+	require.False(t, slices.ContainsFunc(e.redis.Keys(), func(key string) bool { return strings.HasPrefix(key, "rank:{open-board:2026-11-22}") }))
+}
+
+// Every dependency that is down answers 503, to be tried again.
+func TestDependenciesDown(t *testing.T) {
+	t.Parallel()
+	check := func(t *testing.T, c *client, code string, method, target, body string) {
+		t.Helper()
+		w := &recorder{header: http.Header{}}
+		c.handler.ServeHTTP(w, request(t, signing.Server, method, target, []byte(body)))
+		require.Equal(t, http.StatusServiceUnavailable, w.status, "%s %s", code, target)
+		require.NotEmpty(t, w.header.Get("Retry-After"))
+	}
+	t.Run("broker", func(t *testing.T) {
+		t.Parallel()
+		e := newEnvironment(t)
+		c := e.running(t)
+		e.bus.Fail(func(string, string) error { return fault.BusUnavailable.Errorf("down") })
+		check(t, c, "queue-unavailable", http.MethodPost, "/v1/events", xpText("a", "ada", 1))
+	})
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		e := newEnvironment(t)
+		c := e.running(t)
+		e.redis.SetError("LOADING gone")
+		check(t, c, "redis-unavailable", http.MethodPost, "/v1/events", xpText("a", "ada", 1))
+		check(t, c, "redis-unavailable", http.MethodGet, "/v1/players/ada", "")
+		require.Equal(t, http.StatusInternalServerError, c.invoke("fairness", acceptedBody(t, xpText("a", "ada", 1))))
+	})
+	t.Run("database", func(t *testing.T) {
+		t.Parallel()
+		c := newEnvironment(t).running(t)
+		require.NoError(t, c.app.db.Close())
+		check(t, c, "database-unavailable", http.MethodGet, "/v1/players/ada", "")
+		require.Equal(t, http.StatusInternalServerError, c.invoke("progression", acceptedBody(t, xpText("a", "ada", 1))))
+	})
+}
+
+func TestRankingsAreWaitedForBriefly(t *testing.T) {
+	t.Parallel()
+	a := newEnvironment(t).app(t)
+	require.Equal(t, 2*time.Second, a.ranking.Patience)
+	require.Less(t, a.ranking.Patience, requestDeadline)
+	require.Less(t, requestDeadline, 30*time.Second, "the lease of an idempotency key outlives its request")
+}

@@ -1,0 +1,226 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"liveops/core/bus"
+	"liveops/core/event"
+	"liveops/core/fault"
+	"liveops/core/gate"
+	"liveops/core/pipeline"
+	"liveops/core/signing"
+	"liveops/handler/azfunc"
+	"liveops/handler/web"
+)
+
+// smallBody bounds the bodies of routes that take no events, in bytes.
+const smallBody = 32 << 10
+
+// functions ties the queue and timer functions of functions/ to their stages.
+func (a *App) functions() *azfunc.Server {
+	server := &azfunc.Server{
+		Log: a.options.Log, Registerer: a.registry, HTTP: a.edge,
+		Deadline: invocationDeadline, Hold: a.config.Hold, Drain: drain, MaxBody: maxInvocation,
+	}
+	server.Queue("fairness", "messages", a.stage(a.fairness.Judge))
+	server.Queue("progression", "messages", a.stage(a.progression.Apply))
+	server.Timer("archive", func(ctx context.Context) (azfunc.Outcome, error) {
+		outcome, err := a.archive.Sweep(ctx)
+		return azfunc.Outcome(outcome), err
+	})
+	server.Timer("redrive", func(ctx context.Context) (azfunc.Outcome, error) {
+		outcome, err := a.redrive.Run(ctx)
+		return azfunc.Outcome(outcome), err
+	})
+	return server
+}
+
+// stage gives a pipeline stage its batches.
+func (a *App) stage(run func(context.Context, []bus.Message) (pipeline.Outcome, error)) func(context.Context, []azfunc.Message) (azfunc.Outcome, error) {
+	return func(ctx context.Context, batch []azfunc.Message) (azfunc.Outcome, error) {
+		if !a.started.Load() {
+			return nil, fault.DatabaseUnavailable.Errorf("the windows are not laid out yet")
+		}
+		messages := make([]bus.Message, len(batch))
+		for i, m := range batch {
+			messages[i] = bus.Message{ID: m.ID, Body: m.Body, Properties: m.Properties}
+		}
+		outcome, err := run(ctx, messages)
+		return azfunc.Outcome(outcome), err
+	}
+}
+
+// routes is the public HTTP API. The first segment after /v1 is the name of the function in functions/ that the host
+// proxies it through.
+func (a *App) routes() []web.Route {
+	everyone := []signing.Class{signing.Server, signing.Client}
+	operators := []signing.Class{signing.Admin}
+	return []web.Route{
+		{Method: "POST", Pattern: "/v1/events", Handler: a.events(false)},
+		{Method: "POST", Pattern: "/v1/events/batch", Handler: a.events(true)},
+
+		{Method: "GET", Pattern: "/v1/players/{player}", Handler: a.signed(everyone, a.player)},
+		{Method: "GET", Pattern: "/v1/players/{player}/events/{event}", Handler: a.signed(everyone, a.playerEvent)},
+
+		{Method: "GET", Pattern: "/v1/leaderboards", Handler: a.signed(everyone, a.boards)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}", Handler: a.public(everyone, a.board)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}", Handler: a.public(everyone, a.ranked)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}/around", Handler: a.public(everyone, a.around)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives/{window}", Handler: a.public(everyone, a.archived)},
+
+		{Method: "GET", Pattern: "/v1/receipts/{player}/{event}", Handler: a.signed(everyone, a.receipt)},
+		{Method: "POST", Pattern: "/v1/receipts/verify", Handler: a.signed(everyone, a.verifyReceipt)},
+
+		{Method: "GET", Pattern: "/v1/operations/rejected", Handler: a.signed(operators, a.listRejected)},
+		{Method: "GET", Pattern: "/v1/operations/rejected/{id}", Handler: a.signed(operators, a.showRejected)},
+
+		{Method: "GET", Pattern: "/v1/time", Handler: a.time},
+		{Method: "GET", Pattern: "/healthz", Handler: a.healthz, Quiet: true},
+		{Method: "GET", Pattern: "/readyz", Handler: a.readyz, Quiet: true},
+	}
+}
+
+// caller is who asks, proven by a signature. The zero value asks unsigned.
+type caller struct {
+	key     signing.Key
+	request signing.Request
+}
+
+// trusted says whether the caller may see and ask for more than a game client.
+func (c caller) trusted() bool { return c.key.Class == signing.Server }
+
+// verify reads the body and checks the signature and the key's scope.
+func (a *App) verify(r *http.Request, limit int64, classes []signing.Class) (caller, error) {
+	var body []byte
+	var err error
+	if r.Method == http.MethodPost {
+		if body, err = web.Body(r, limit); err != nil {
+			return caller{}, err
+		}
+	}
+	request, err := signing.FromHTTP(r, body)
+	if err != nil {
+		return caller{}, err
+	}
+	key, err := a.verifier.Verify(request)
+	if err != nil {
+		return caller{}, err
+	}
+	web.RecordOf(r.Context()).KeyID = key.ID
+	if !slices.Contains(classes, key.Class) {
+		return caller{}, fault.OutOfScope.Errorf("a key of class %s may not do this", key.Class)
+	}
+	return caller{key: key, request: request}, nil
+}
+
+// bounded gives a handler the request's deadline. One that misses it because a dependency is slow answers like one that is
+// down. Whoever was not proven is counted.
+func (a *App) bounded(next web.Handler) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, stop := context.WithTimeout(r.Context(), requestDeadline)
+		defer stop()
+		err := next(w, r.WithContext(ctx))
+		if errors.Is(err, fault.Unauthenticated) {
+			a.unproven.WithLabelValues(string(fault.CodeOf(err))).Inc()
+		}
+		if errors.Is(err, context.DeadlineExceeded) && fault.KindOf(err) == fault.Internal {
+			return fault.DeadlinePassed.Wrap(err, "the request could not be done in time, send it again")
+		}
+		return err
+	}
+}
+
+// handler answers a proven caller.
+type handler func(w http.ResponseWriter, r *http.Request, c caller) error
+
+// signed lets in requests signed with a key of one of the classes, each once.
+func (a *App) signed(classes []signing.Class, next handler) web.Handler {
+	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+		c, err := a.verify(r, smallBody, classes)
+		if err != nil {
+			return err
+		}
+		if _, err := a.gate.Enter(r.Context(), gate.Entry{KeyID: c.key.ID, Nonce: c.request.Nonce}); err != nil {
+			return err
+		}
+		return next(w, r, c)
+	})
+}
+
+// public is signed, but lets unsigned requests in when the board allows it.
+func (a *App) public(classes []signing.Class, next handler) web.Handler {
+	signed := a.signed(classes, next)
+	unsigned := a.bounded(func(w http.ResponseWriter, r *http.Request) error { return next(w, r, caller{}) })
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.Header.Get(signing.HeaderSignature) == "" && a.catalog.Load().Boards[r.PathValue("board")].Public {
+			return unsigned(w, r)
+		}
+		return signed(w, r)
+	}
+}
+
+// events takes one event, or a batch.
+func (a *App) events(batch bool) web.Handler {
+	route := "POST /v1/events"
+	if batch {
+		route += "/batch"
+	}
+	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+		c, err := a.verify(r, event.MaxBody, []signing.Class{signing.Server, signing.Client})
+		if err != nil {
+			return err
+		}
+		if c.request.IdempotencyKey == "" {
+			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		}
+		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
+			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,
+		})
+		for name, value := range answer.Header {
+			w.Header().Set(name, value)
+		}
+		if err != nil {
+			return err
+		}
+		if replayed {
+			w.Header().Set("Idempotent-Replayed", "true")
+		}
+		w.WriteHeader(answer.Status)
+		_, err = w.Write(answer.Body)
+		return err
+	})
+}
+
+// time tells a client how far its clock is off.
+func (a *App) time(w http.ResponseWriter, _ *http.Request) error {
+	now := a.options.Now()
+	return web.JSON(w, http.StatusOK, map[string]any{"unix": now.Unix(), "time": timestamp(now)})
+}
+
+// timestamp is how the API writes instants.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// limit reads ?limit=: 1 to 100, for trusted callers to 1000.
+func limit(r *http.Request, c caller, otherwise int) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return otherwise, nil
+	}
+	most := 100
+	if c.trusted() {
+		most = 1000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, &fault.Error{
+			Code: fault.MalformedRequest, Detail: "limit is a number from 1 to " + strconv.Itoa(most),
+			Fields: []fault.Field{{Pointer: "/limit", Code: fault.FieldRange}},
+		}
+	}
+	return n, nil
+}
