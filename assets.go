@@ -1,0 +1,15 @@
+// Package liveops is the repository itself: the files that describe the functions to the Functions host, and the sample
+// game, for the programs that carry them along.
+package liveops
+
+import "embed"
+
+// Functions holds host.json and functions/, as the Functions host reads them.
+//
+//go:embed host.json functions
+var Functions embed.FS
+
+// Examples holds the catalog of the sample game.
+//
+//go:embed examples/arena/catalog.yaml
+var Examples embed.FS

@@ -1,0 +1,238 @@
+package stack_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"liveops/core/signing"
+)
+
+// wire is a TCP connection to a server that can be cut.
+type wire struct {
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+func newWire(t *testing.T, target string) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	w := &wire{listener: listener, target: target, conns: map[net.Conn]bool{}}
+	t.Cleanup(func() {
+		w.set(true)
+		_ = listener.Close()
+	})
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go w.carry(from)
+		}
+	}()
+	return w
+}
+
+// carry copies both ways until either end, or the wire, is cut.
+func (w *wire) carry(from net.Conn) {
+	to, err := net.Dial("tcp", w.target)
+	if err != nil || !w.hold(from, to) {
+		_ = from.Close()
+		return
+	}
+	done := make(chan struct{}, 2)
+	for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
+		go func() {
+			_, _ = io.Copy(pair[0], pair[1])
+			done <- struct{}{}
+		}()
+	}
+	<-done
+	_, _ = from.Close(), to.Close()
+}
+
+func (w *wire) hold(conns ...net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range conns {
+		w.conns[c] = true
+		if w.cut {
+			_ = c.Close()
+		}
+	}
+	return !w.cut
+}
+
+func (w *wire) set(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	for c := range w.conns {
+		if cut {
+			_ = c.Close()
+		}
+		delete(w.conns, c)
+	}
+}
+
+// through gives a server's URL with the wire in between.
+func (w *wire) through(t *testing.T, server string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	u.Host = w.listener.Addr().String()
+	return u.String()
+}
+
+func hostOf(t *testing.T, server string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	return u.Host
+}
+
+// unavailable asserts an answer that says: later.
+func (s *system) unavailable(t *testing.T, method, path, body string) {
+	t.Helper()
+	var sent []byte
+	if method == http.MethodPost {
+		sent = []byte(body)
+	}
+	response, text := s.send(t, signing.Server, method, path, sent, nil)
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "%s %s: %s", method, path, text)
+	require.NotEmpty(t, response.Header.Get("Retry-After"))
+	require.Contains(t, string(text), "unavailable")
+}
+
+// TestRedisOutage cuts Redis off: requests are told to come back, nothing that was accepted is lost, and everything goes on
+// when Redis is back.
+func TestRedisOutage(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, b backend) {
+		var redis *wire
+		if b.redis != "" {
+			redis = newWire(t, hostOf(t, b.redis))
+			b.redis = redis.through(t, b.redis)
+		}
+		now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+		s := start(t, b, "chess", now)
+		down, up := func() { redis.set(true) }, func() { redis.set(false) }
+		if redis == nil {
+			down, up = s.Redis.Close, func() { require.NoError(t, s.Redis.Restart()) }
+		}
+		_, statuses := s.post(t, xpEvent("before", "ada", 10, now), scoreEvent("before-2", "ada", "points", 2, now))
+		require.Equal(t, []string{"accepted", "accepted"}, statuses)
+		s.quiet(t)
+
+		down()
+		s.unavailable(t, http.MethodPost, "/v1/events", xpEvent("during", "ada", 10, now))
+		s.unavailable(t, http.MethodGet, "/v1/players/ada", "")
+		s.unavailable(t, http.MethodGet, "/v1/leaderboards/points", "")
+		// What is on the queues waits.
+		s.inject(t, "events", "ada.queued", `{"event_id":"queued","type":"score_submitted","player_id":"ada","occurred_at":"2026-11-20T20:00:00Z",`+
+			`"data":{"board":"points","score":2},"at":"2026-11-20T20:00:00Z","received_at":"2026-11-20T20:00:00Z","key_id":"dev-server"}`)
+		response, err := http.Get(s.URL + "/readyz")
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+		require.False(t, s.Idle())
+
+		up()
+		s.quiet(t)
+		_, statuses = s.post(t, xpEvent("during", "ada", 10, now), xpEvent("before", "ada", 10, now))
+		require.Equal(t, []string{"accepted", "duplicate"}, statuses)
+		s.quiet(t)
+		require.EqualValues(t, 20, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+		// A rebuild that was cut off keeps its lease for some seconds; until then the ranking is 503, never wrong.
+		require.Eventually(t, func() bool {
+			response, _ := s.send(t, signing.Server, http.MethodGet, "/v1/leaderboards/points?window=all_time", nil, nil)
+			return response.StatusCode == http.StatusOK
+		}, time.Minute, 50*time.Millisecond)
+		require.Equal(t, int64(4), s.entries(t, "/v1/leaderboards/points?window=all_time")[0].Score)
+	})
+}
+
+// TestDatabaseOutage cuts MySQL off: events are still taken, wait on the queue, and count once when it is back.
+func TestDatabaseOutage(t *testing.T) {
+	t.Parallel()
+	b := realBackend(t)
+	if b.db == "" {
+		t.Skip("SQLite is a file and cannot be cut off: needs a MySQL server")
+	}
+	db := newWire(t, hostOf(t, b.db))
+	b.db = db.through(t, b.db)
+	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+	s := start(t, b, "chess", now)
+	s.get(t, "/readyz", http.StatusOK)
+
+	db.set(true)
+	const events = 50
+	for i := range events {
+		_, statuses := s.post(t, xpEvent(fmt.Sprintf("x%d", i), "ada", 10, now), scoreEvent(fmt.Sprintf("s%d", i), "ada", "points", 1, now))
+		require.Equal(t, []string{"accepted", "accepted"}, statuses)
+	}
+	s.unavailable(t, http.MethodGet, "/v1/players/ada", "")
+	require.False(t, s.Idle())
+
+	db.set(false)
+	s.quiet(t)
+	require.EqualValues(t, events*10, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+	require.Equal(t, int64(events), s.entries(t, "/v1/leaderboards/points?window=all_time")[0].Score)
+}
+
+// TestWipedRedis throws all of Redis away under a running system: ranks come back as they were.
+func TestWipedRedis(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+	s := start(t, backend{}, "chess", now)
+	var events []string
+	for i := range 60 {
+		events = append(events, scoreEvent(fmt.Sprintf("s%d", i), fmt.Sprintf("p%02d", i), "rating", 1500+i%4, now.Add(-time.Duration(i%5)*time.Second)))
+	}
+	status, _ := s.post(t, events...)
+	require.Equal(t, http.StatusAccepted, status)
+	s.quiet(t)
+	before := s.pages(t, "rating", "all_time", 7)
+	require.Len(t, before, 60)
+	s.Redis.FlushAll()
+	require.Equal(t, before, s.pages(t, "rating", "all_time", 7))
+}
+
+// TestRestart ends a system and starts another one on the same data: what was done is still there, under the same keys.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+	data := t.TempDir()
+	first := startIn(t, backend{}, "chess", data, func() time.Time { return now })
+	_, statuses := first.post(t, xpEvent("x", "ada", 10, now), scoreEvent("s", "ada", "rating", 1500, now))
+	require.Equal(t, []string{"accepted", "accepted"}, statuses)
+	first.quiet(t)
+	token := first.get(t, "/v1/receipts/ada/x", http.StatusOK)["receipt"].(string)
+	require.NoError(t, first.Stop())
+
+	second := startIn(t, backend{}, "chess", data, func() time.Time { return now.Add(time.Minute) })
+	require.EqualValues(t, 10, second.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+	require.Equal(t, int64(1500), second.entries(t, "/v1/leaderboards/rating?window=daily")[0].Score)
+	require.Equal(t, token, second.get(t, "/v1/receipts/ada/x", http.StatusOK)["receipt"])
+	response, text := second.send(t, signing.Server, http.MethodPost, "/v1/receipts/verify", []byte(`{"receipt":"`+token+`"}`), nil)
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Contains(t, string(text), `"valid":true`)
+	// The new Redis does not know the event any more. The ledger does.
+	_, statuses = second.post(t, xpEvent("x", "ada", 10, now))
+	require.Equal(t, []string{"accepted"}, statuses)
+	second.quiet(t)
+	require.EqualValues(t, 10, second.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+}
