@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"liveops/core/fault"
+	"liveops/core/signing"
+	"liveops/local/replay"
+)
+
+const (
+	clientTimeout = 30 * time.Second // of one request
+	maxAnswer     = 16 << 20         // bytes of an answer
+)
+
+// address is the flag of commands that talk to a system.
+type address struct {
+	URL string `help:"Address of the gateway." default:"http://127.0.0.1:8080"`
+}
+
+// Validate implements kong's check of the flags.
+func (a address) Validate() error {
+	u, err := url.Parse(a.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return errors.New("--url must look like http://host:port")
+	}
+	return nil
+}
+
+// identity is the flags of commands whose requests are signed.
+type identity struct {
+	KeyID      string `help:"Id of the key to sign with." default:"dev-server"`
+	SecretFile string `help:"File with the key's secret; liveops dev writes DIR/dev-server.secret." type:"existingfile" placeholder:"FILE" required:""`
+}
+
+// optionalIdentity is the flags of commands that may ask unsigned too.
+type optionalIdentity struct {
+	KeyID      string `help:"Id of the key to sign with." default:"dev-server"`
+	SecretFile string `help:"File with the key's secret; without it the request is not signed." type:"existingfile" placeholder:"FILE"`
+}
+
+// key reads the key. One that no gateway would take is an error.
+func (i identity) key() (signing.Key, error) {
+	text, err := os.ReadFile(i.SecretFile)
+	if err != nil {
+		return signing.Key{}, err
+	}
+	key := signing.Key{
+		ID: i.KeyID, Class: signing.Server, State: signing.Active, Secrets: []signing.Secret{signing.Secret(strings.TrimSpace(string(text)))},
+	}
+	if _, err := signing.NewKeyring([]signing.Key{key}); err != nil {
+		return signing.Key{}, fmt.Errorf("%s: %w", i.SecretFile, err)
+	}
+	return key, nil
+}
+
+// client asks one system. Without a key its requests are not signed.
+type client struct {
+	url string
+	key *signing.Key
+}
+
+// signed is a client with the key of an identity.
+func (a address) signed(i identity) (client, error) {
+	key, err := i.key()
+	return client{url: strings.TrimSuffix(a.URL, "/"), key: &key}, err
+}
+
+// do makes a request and reads the answer into answer. Any answer but 2xx is an error.
+func (c client) do(ctx context.Context, method, path string, body []byte, answer any) error {
+	ctx, stop := context.WithTimeout(ctx, clientTimeout)
+	defer stop()
+	request, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Close = true // on a kept connection net/http might send the same bytes twice, and the nonce is good once
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.key != nil {
+		if err := signing.SignHTTP(request, *c.key, body, time.Now(), signing.NewNonce()); err != nil {
+			return err
+		}
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // read to its end below
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if response.StatusCode/100 != 2 {
+		problem := replay.ReadProblem(response.Status, text)
+		if c.key == nil && problem.Code == string(fault.HeaderMissing) {
+			return errors.New("this may only be read with a signature: give --secret-file")
+		}
+		return problem
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("%s does not answer as a gateway: %w", c.url, err)
+	}
+	return nil
+}
