@@ -1,0 +1,42 @@
+# Everything here needs Go and make; `lint` installs its own tools, pinned.
+.DEFAULT_GOAL := help
+.PHONY: help run test build stage lint bench
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOLS   := $(CURDIR)/bin/tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start the whole system on embedded stand-ins and play the sample game through it
+	go run ./cmd/liveops dev --demo
+
+test: ## run every test with the race detector, on real MySQL and Redis too where they are on PATH
+	go run ./local/servers -- go test -race -shuffle=on -timeout 20m ./...
+
+build: ## build the handler (Linux) and the liveops command into bin/
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o bin/handler ./handler
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/liveops ./cmd/liveops
+
+stage: build ## assemble the Functions script root in build/wwwroot
+	rm -rf build/wwwroot
+	mkdir -p build/wwwroot
+	cp -R functions/. host.json build/wwwroot/
+	install -m 0755 bin/handler build/wwwroot/handler
+	mkdir -p build/wwwroot/catalog
+	cp examples/arena/catalog.yaml build/wwwroot/catalog/catalog.yaml
+
+lint: $(TOOLS)/golangci-lint $(TOOLS)/staticcheck ## go vet, staticcheck and golangci-lint
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/golangci-lint run
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+$(TOOLS)/staticcheck:
+	GOBIN=$(TOOLS) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+bench: ## events/s accepted singly and in batches, beside a bare net/http server in the same run
+	go run ./local/servers -- go test -run '^$$' -bench BenchmarkAccept -benchtime 3s ./local/stack
