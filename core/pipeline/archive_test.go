@@ -32,7 +32,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 		for _, step := range []struct {
 			at    time.Duration
 			state season.State
-			total float64
+			total int
 		}{{-time.Millisecond, season.Open, 0}, {0, season.Closing, 1}, {10*time.Minute - time.Millisecond, season.Closing, 1}, {10 * time.Minute, season.Archived, 3}, {11 * time.Minute, season.Archived, 3}} {
 			p.at(midnight.Add(step.at))
 			_, err := p.archive.Sweep(t.Context())
@@ -81,7 +81,7 @@ func TestArchiveInTrouble(t *testing.T) {
 		w, err := p.archive.Windows.Get(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
 		require.Equal(t, season.Archived, w.State, "the archive needs no Redis")
-		require.Equal(t, 3.0, p.metrics(t)["window_closes_total"])
+		require.Equal(t, 3, p.metrics(t)["window_closes_total"])
 	})
 	t.Run("no database", func(t *testing.T) {
 		t.Parallel()
@@ -105,6 +105,6 @@ func TestArchiveInTrouble(t *testing.T) {
 		w, err := p.archive.Windows.Get(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
 		require.Equal(t, season.Archived, w.State)
-		require.Equal(t, 1.0, p.metrics(t)["window_close_failures_total"])
+		require.Equal(t, 1, p.metrics(t)["window_close_failures_total"])
 	})
 }

@@ -96,6 +96,19 @@ func (f *Fairness) block(ctx context.Context, blocks []fairness.Block) error {
 	if err := f.Blocks.Record(ctx, blocks); err != nil {
 		return err
 	}
+	return f.project(ctx, blocks)
+}
+
+// Restore tells the gate every block in force, because a Redis that was lost no longer knows them.
+func (f *Fairness) Restore(ctx context.Context, now time.Time) error {
+	blocks, err := f.Blocks.Active(ctx, now)
+	if err != nil {
+		return err
+	}
+	return f.project(ctx, blocks)
+}
+
+func (f *Fairness) project(ctx context.Context, blocks []fairness.Block) error {
 	for _, b := range blocks {
 		if err := f.Gate.Block(ctx, b.PlayerID, gate.Block{Reason: b.Reason, Until: b.Until, DecisionID: b.DecisionID}); err != nil {
 			return err

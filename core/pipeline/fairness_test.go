@@ -40,7 +40,7 @@ func TestFairnessTakesOutWhatIsUnfair(t *testing.T) {
 		p := newPath(t, db, rdb)
 		outcome, err := p.fairness.Judge(t.Context(), foul(t))
 		require.NoError(t, err)
-		require.Equal(t, "[forwarded=3 dropped=4 blocked=2]", (pipelineOutcome)(outcome).String())
+		require.Equal(t, "[forwarded=3 dropped=4 blocked=2]", pipelineOutcome(outcome).String())
 
 		var forwarded []string
 		for _, m := range p.queued(t, "progression") {
@@ -73,7 +73,7 @@ func TestFairnessTakesOutWhatIsUnfair(t *testing.T) {
 			"odd": fault.MessageInvalid, "eve.unfair": fault.ImpossibleValue, "eve.also-unfair": fault.ImpossibleValue, "bob.k2": fault.MinimumInterval,
 		}, reasons)
 		require.Len(t, p.rows(t, "decision"), 3)
-		require.Equal(t, map[string]float64{
+		require.Equal(t, map[string]int{
 			"fairness_decisions_total verdict=allow": 3, "fairness_decisions_total verdict=deny": 2, "fairness_decisions_total verdict=throttle": 1,
 			"anomaly_flags_total mode=enforce rule=impossible-value": 2, "anomaly_flags_total mode=enforce rule=minimum-interval": 1,
 			"dropped_events_total reason=message-invalid": 1, "dropped_events_total reason=impossible-value": 2, "dropped_events_total reason=minimum-interval": 1,
@@ -116,7 +116,7 @@ func TestFairnessIsCutAnywhere(t *testing.T) {
 	type final struct {
 		state       []string
 		progression []string
-		metrics     map[string]float64
+		metrics     map[string]int
 	}
 	run := func(t *testing.T, p *path, break_ func() (heal func())) final {
 		t.Helper()
@@ -223,7 +223,7 @@ func TestFairnessRulesInShadow(t *testing.T) {
 		require.Empty(t, p.rows(t, "rejected"))
 		require.Empty(t, p.rows(t, "player_block"))
 		require.Len(t, p.rows(t, "decision"), 1, "the evidence is kept")
-		require.Equal(t, map[string]float64{
+		require.Equal(t, map[string]int{
 			"fairness_decisions_total verdict=allow": 1, "anomaly_flags_total mode=shadow rule=impossible-value": 1,
 		}, p.metrics(t))
 		_, _, err = p.gateway.Accept(t.Context(), submission("k", false, xpText("next", "eve", 5)))
@@ -239,4 +239,24 @@ func TestFairnessPublishesNothingOfABatchThatIsAllBad(t *testing.T) {
 	_, err := p.fairness.Judge(t.Context(), []bus.Message{{ID: "odd", Body: []byte("{}")}})
 	require.NoError(t, err, "there is nothing to publish")
 	require.Len(t, p.rows(t, "rejected"), 1)
+}
+
+// A Redis that was emptied gets the blocks in force back from the database, and no others.
+func TestBlocksAreRestored(t *testing.T) {
+	t.Parallel()
+	rdb, server := storetest.Miniredis(t)
+	p := newPath(t, storetest.SQLite(t), rdb)
+	require.NoError(t, p.fairness.Blocks.Record(t.Context(), []fairness.Block{
+		{PlayerID: "eve", DecisionID: "d1", Reason: "impossible-value", At: noon, Until: noon.Add(time.Minute)},
+		{PlayerID: "old", DecisionID: "d2", Reason: "impossible-value", At: noon.Add(-time.Hour), Until: noon},
+	}))
+	server.FlushAll()
+	require.NoError(t, p.fairness.Restore(t.Context(), noon))
+	_, _, err := p.gateway.Accept(t.Context(), submission("k1", false, xpText("a", "eve", 5)))
+	require.ErrorIs(t, err, fault.PlayerBlocked)
+	require.Equal(t, "d1", fault.Of(err).Extra["decision_id"])
+	_, _, err = p.gateway.Accept(t.Context(), submission("k2", false, xpText("a", "old", 5)))
+	require.NoError(t, err)
+	p.gate.Redis = deadRedis(t)
+	require.ErrorIs(t, p.fairness.Restore(t.Context(), noon), fault.RedisUnavailable)
 }

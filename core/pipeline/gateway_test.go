@@ -95,7 +95,7 @@ func TestGatewayReplaysByteForByte(t *testing.T) {
 		first, replayed, err := p.gateway.Accept(t.Context(), s)
 		require.NoError(t, err)
 		require.False(t, replayed)
-		require.Equal(t, `{"accepted":1,"results":[{"event_id":"a","status":"accepted"}]}`, string(first.Body))
+		require.JSONEq(t, `{"accepted":1,"results":[{"event_id":"a","status":"accepted"}]}`, string(first.Body))
 		require.Equal(t, map[string]string{
 			"Content-Type":     "application/json",
 			"RateLimit-Policy": `"burst";q=5;w=1, "sustained";q=100;w=60`,
@@ -114,7 +114,7 @@ func TestGatewayReplaysByteForByte(t *testing.T) {
 		again, replayed, err := p.gateway.Accept(t.Context(), submission("other", false, xpText("a", "ada", 5)))
 		require.NoError(t, err)
 		require.False(t, replayed)
-		require.Equal(t, `{"accepted":0,"results":[{"event_id":"a","status":"duplicate"}]}`, string(again.Body))
+		require.JSONEq(t, `{"accepted":0,"results":[{"event_id":"a","status":"duplicate"}]}`, string(again.Body))
 		require.Len(t, p.queued(t, "events"), 1)
 	})
 }

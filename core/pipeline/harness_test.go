@@ -182,18 +182,18 @@ func (p *path) queued(t *testing.T, queue string) []bus.Message {
 }
 
 // metrics gives every counter that is not 0, and the count of every histogram, by name and labels.
-func (p *path) metrics(t *testing.T) map[string]float64 {
+func (p *path) metrics(t *testing.T) map[string]int {
 	t.Helper()
 	families, err := p.registry.Gather()
 	require.NoError(t, err)
-	values := map[string]float64{}
+	values := map[string]int{}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			name := family.GetName()
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetName() + "=" + l.GetValue()
 			}
-			if v := m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount()); v != 0 {
+			if v := int(m.GetCounter().GetValue()) + int(m.GetHistogram().GetSampleCount()); v != 0 {
 				values[name] = v
 			}
 		}

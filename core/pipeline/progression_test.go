@@ -65,7 +65,7 @@ func TestProgressionAppliesABatch(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, list, 1)
 		require.Equal(t, []any{"progression", "odd", fault.MessageInvalid}, []any{list[0].Stage, list[0].MessageID, list[0].Code})
-		require.Equal(t, map[string]float64{
+		require.Equal(t, map[string]int{
 			"progression_events_total result=applied": 4, "progression_events_total result=repeated": 1, "progression_events_total result=invalid": 1,
 			"dropped_events_total reason=message-invalid": 1, "receipts_issued_total": 1, "leaderboard_updates_total": 4, "event_to_rank_seconds": 3,
 		}, noSweeps(p.metrics(t)))
@@ -79,8 +79,8 @@ func TestProgressionAppliesABatch(t *testing.T) {
 		require.Equal(t, before, late(p.state(t)))
 		require.Equal(t, []string{"1 ada 10", "2 bob 9"}, p.ranks(t, "points", "2026-11-22"))
 		metrics := p.metrics(t)
-		require.Equal(t, 3.0, metrics["event_to_rank_seconds"], "a repeat says nothing about freshness")
-		require.Equal(t, 1.0, metrics["receipts_issued_total"])
+		require.Equal(t, 3, metrics["event_to_rank_seconds"], "a repeat says nothing about freshness")
+		require.Equal(t, 1, metrics["receipts_issued_total"])
 		drifts, err := p.progression.Ledger.Drift(t.Context(), 10)
 		require.NoError(t, err)
 		require.Empty(t, drifts)
@@ -88,7 +88,7 @@ func TestProgressionAppliesABatch(t *testing.T) {
 }
 
 // noSweeps leaves out what laying out the windows counted.
-func noSweeps(metrics map[string]float64) map[string]float64 {
+func noSweeps(metrics map[string]int) map[string]int {
 	delete(metrics, "window_closes_total")
 	return metrics
 }
@@ -111,7 +111,7 @@ func TestProgressionIsCutBeforeTheRanking(t *testing.T) {
 		require.ErrorIs(t, p.take(t, "progression", p.progression.Apply), fault.RedisUnavailable)
 		require.Len(t, p.rows(t, "player"), 2, "the effect is there")
 		require.Empty(t, p.rows(t, "rejected"))
-		require.Equal(t, 3.0, p.metrics(t)["progression_events_total result=applied"], "what is committed is counted")
+		require.Equal(t, 3, p.metrics(t)["progression_events_total result=applied"], "what is committed is counted")
 		require.Equal(t, []string{"1 bob 8"}, p.ranks(t, "points", "2026-11-22"))
 
 		p.progression.Ranking = p.ranking
@@ -122,9 +122,9 @@ func TestProgressionIsCutBeforeTheRanking(t *testing.T) {
 		require.Equal(t, before, p.rows(t, "entry"))
 		require.Len(t, p.rows(t, "rejected"), 1)
 		metrics := p.metrics(t)
-		require.Equal(t, 3.0, metrics["progression_events_total result=applied"])
-		require.Equal(t, 2.0, metrics["progression_events_total result=repeated"])
-		require.Equal(t, 1.0, metrics["receipts_issued_total"])
+		require.Equal(t, 3, metrics["progression_events_total result=applied"])
+		require.Equal(t, 2, metrics["progression_events_total result=repeated"])
+		require.Equal(t, 1, metrics["receipts_issued_total"])
 	})
 }
 
@@ -162,7 +162,7 @@ func TestProgressionIsCutElsewhere(t *testing.T) {
 		_, err = p.progression.Apply(t.Context(), events(t))
 		require.NoError(t, err)
 		require.Len(t, p.rows(t, "rejected"), 1)
-		require.Equal(t, 1.0, p.metrics(t)["progression_events_total result=invalid"])
+		require.Equal(t, 1, p.metrics(t)["progression_events_total result=invalid"])
 	})
 	t.Run("a batch of nothing", func(t *testing.T) {
 		t.Parallel()
@@ -209,7 +209,7 @@ func TestClosedWindowsAreNoted(t *testing.T) {
 		require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "points", "2026-11-22"), "a late score does not leak into today")
 		require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "best", "all_time"))
 		metrics := p.metrics(t)
-		require.Equal(t, 4.0, metrics["event_to_rank_seconds"], "all of them count in best")
+		require.Equal(t, 4, metrics["event_to_rank_seconds"], "all of them count in best")
 	})
 }
 

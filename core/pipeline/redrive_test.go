@@ -59,7 +59,7 @@ func TestRedriveBringsDeadLettersBack(t *testing.T) {
 		require.Equal(t, map[string]string{"traceparent": "00-1-2-01", "liveops-redrives": fmt.Sprint(try)}, back[0].Properties)
 		require.Empty(t, p.queued(t, bus.DeadLetters("events")))
 	}
-	require.Equal(t, map[string]float64{"dead_letters_total fate=redriven": 3}, noSweeps(p.metrics(t)))
+	require.Equal(t, map[string]int{"dead_letters_total fate=redriven": 3}, noSweeps(p.metrics(t)))
 
 	// The fourth time it is kept for an operator.
 	p.bury(t, "events")
@@ -76,7 +76,7 @@ func TestRedriveBringsDeadLettersBack(t *testing.T) {
 	require.Equal(t, []any{"redrive", fault.DeliveriesSpent, "ada", "x1"}, []any{r.Stage, r.Code, r.PlayerID, r.EventID})
 	require.Contains(t, r.Detail, "events: "+bus.ReasonDeliveries)
 	require.Equal(t, lost.Body, r.Body)
-	require.Equal(t, 1.0, p.metrics(t)["dead_letters_total fate=given-up"])
+	require.Equal(t, 1, p.metrics(t)["dead_letters_total fate=given-up"])
 }
 
 func TestARedrivenEventHasItsEffectOnce(t *testing.T) {
@@ -153,7 +153,7 @@ func TestTroubleWithOneQueueDoesNotStopTheOther(t *testing.T) {
 	_, err := p.redrive.Run(t.Context())
 	require.ErrorIs(t, err, fault.BusUnavailable)
 	require.Len(t, p.queued(t, "progression"), 1)
-	require.Equal(t, 1.0, p.metrics(t)["dead_letters_total fate=redriven"])
+	require.Equal(t, 1, p.metrics(t)["dead_letters_total fate=redriven"])
 }
 
 func TestRedriveEndsWithItsContext(t *testing.T) {
