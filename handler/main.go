@@ -20,6 +20,7 @@ var version = "dev"
 const restart = 200
 
 func main() {
+	app.KeepStderrClean()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := app.Run(ctx, os.Getenv, app.Options{Version: version}); err != nil {

@@ -250,15 +250,19 @@ func (a *App) serve(ctx context.Context, listener net.Listener, getenv func(stri
 	return group.Wait()
 }
 
-// start lays out the windows, which events need to be ranked, trying until the database lets it. Then it closes what ended
-// while nothing ran. A window that cannot be closed is the timer's trouble and holds up no event.
+// start brings up to date what the stages rely on, trying until the dependencies let it: the windows, without which no
+// event could be ranked, and the block list at the gate. Then it closes what ended while nothing ran; a window
+// that cannot be closed is the timer's trouble and holds up no event.
 func (a *App) start(ctx context.Context) error {
 	for {
 		_, err := a.windows.Materialise(ctx, a.catalog.Load())
 		if err == nil {
+			err = a.fairness.Restore(ctx, a.options.Now())
+		}
+		if err == nil {
 			break
 		}
-		a.warn("lay out the windows", err)
+		a.warn("start", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -266,7 +270,7 @@ func (a *App) start(ctx context.Context) error {
 		}
 	}
 	a.started.Store(true)
-	if _, err := a.archive.Sweep(ctx); err != nil {
+	if _, err := a.archive.Sweep(ctx); err != nil && ctx.Err() == nil {
 		a.warn("close what ended meanwhile: the next tick tries again", err)
 	}
 	return nil

@@ -282,10 +282,10 @@ func TestMetrics(t *testing.T) {
 	status, text := get(t, p.metrics+"/metrics")
 	require.Equal(t, http.StatusOK, status)
 	series := exposed(t, text)
-	value := func(name string, want map[string]string) (total float64) {
+	value := func(name string, want map[string]string) (total int) {
 		for _, one := range series {
 			if one.name == name && !slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(l string) bool { return one.labels[l] != want[l] }) {
-				total += one.value
+				total += int(one.value)
 			}
 		}
 		return total
@@ -293,7 +293,7 @@ func TestMetrics(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		labels map[string]string
-		want   float64
+		want   int
 	}{
 		{"gateway_requests_total", map[string]string{"route": "/v1/events/batch", "method": "POST", "status": "202"}, 1},
 		{"gateway_requests_total", map[string]string{"route": "unmatched", "method": "OTHER", "status": "404"}, 1},
@@ -376,7 +376,7 @@ func TestScopes(t *testing.T) {
 		{"GET", "/v1/leaderboards", "", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/shut-board", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/open-board", "", open},
-		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/no-board", "", found(game, 404)},
+		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/no-board", "", found(open, 404)},
 		{"GET", "/v1/leaderboards/{board}/players/{player}", "/v1/leaderboards/shut-board/players/ada", "", found(game, 404)},
 		{"GET", "/v1/leaderboards/{board}/players/{player}", "/v1/leaderboards/open-board/players/ada", "", found(open, 404)},
 		{"GET", "/v1/leaderboards/{board}/players/{player}/around", "/v1/leaderboards/shut-board/players/ada/around", "", found(game, 404)},

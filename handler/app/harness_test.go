@@ -216,19 +216,6 @@ func acceptedBody(t *testing.T, text string) []byte {
 	return body
 }
 
-// forward hands everything that waits in a queue to its function.
-func (c *client) forward(b *bus.Memory, queue, function string) {
-	c.t.Helper()
-	deliveries, err := b.Receive(c.t.Context(), queue, 1000)
-	require.NoError(c.t, err)
-	var bodies [][]byte
-	for _, d := range deliveries {
-		bodies = append(bodies, d.Body)
-		require.NoError(c.t, b.Complete(c.t.Context(), queue, d))
-	}
-	require.Equal(c.t, http.StatusOK, c.invoke(function, bodies...))
-}
-
 // freeAddress is one that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()

@@ -37,3 +37,9 @@ func (a *App) readyz(w http.ResponseWriter, r *http.Request) error {
 	}
 	return web.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
+
+// time tells a client how far its clock is off.
+func (a *App) time(w http.ResponseWriter, _ *http.Request) error {
+	now := a.options.Now()
+	return web.JSON(w, http.StatusOK, map[string]any{"unix": now.Unix(), "time": timestamp(now)})
+}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"liveops/core/bus"
-	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/pipeline"
@@ -157,49 +156,12 @@ func (a *App) public(classes []signing.Class, next handler) web.Handler {
 	signed := a.signed(classes, next)
 	unsigned := a.bounded(func(w http.ResponseWriter, r *http.Request) error { return next(w, r, caller{}) })
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.Header.Get(signing.HeaderSignature) == "" && a.catalog.Load().Boards[r.PathValue("board")].Public {
+		board, known := a.catalog.Load().Boards[r.PathValue("board")]
+		if r.Header.Get(signing.HeaderSignature) == "" && (board.Public || !known) { // nobody needs a key to learn that there is no such board
 			return unsigned(w, r)
 		}
 		return signed(w, r)
 	}
-}
-
-// events takes one event, or a batch.
-func (a *App) events(batch bool) web.Handler {
-	route := "POST /v1/events"
-	if batch {
-		route += "/batch"
-	}
-	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
-		c, err := a.verify(r, event.MaxBody, []signing.Class{signing.Server, signing.Client})
-		if err != nil {
-			return err
-		}
-		if c.request.IdempotencyKey == "" {
-			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
-		}
-		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
-			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,
-		})
-		for name, value := range answer.Header {
-			w.Header().Set(name, value)
-		}
-		if err != nil {
-			return err
-		}
-		if replayed {
-			w.Header().Set("Idempotent-Replayed", "true")
-		}
-		w.WriteHeader(answer.Status)
-		_, err = w.Write(answer.Body)
-		return err
-	})
-}
-
-// time tells a client how far its clock is off.
-func (a *App) time(w http.ResponseWriter, _ *http.Request) error {
-	now := a.options.Now()
-	return web.JSON(w, http.StatusOK, map[string]any{"unix": now.Unix(), "time": timestamp(now)})
 }
 
 // timestamp is how the API writes instants.

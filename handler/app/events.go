@@ -1,0 +1,43 @@
+package app
+
+import (
+	"net/http"
+
+	"liveops/core/event"
+	"liveops/core/fault"
+	"liveops/core/pipeline"
+	"liveops/core/signing"
+	"liveops/handler/web"
+)
+
+// events takes one event, or a batch.
+func (a *App) events(batch bool) web.Handler {
+	route := "POST /v1/events"
+	if batch {
+		route += "/batch"
+	}
+	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+		c, err := a.verify(r, event.MaxBody, []signing.Class{signing.Server, signing.Client})
+		if err != nil {
+			return err
+		}
+		if c.request.IdempotencyKey == "" {
+			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		}
+		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
+			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,
+		})
+		for name, value := range answer.Header {
+			w.Header().Set(name, value)
+		}
+		if err != nil {
+			return err
+		}
+		if replayed {
+			w.Header().Set("Idempotent-Replayed", "true")
+		}
+		w.WriteHeader(answer.Status)
+		_, err = w.Write(answer.Body)
+		return err
+	})
+}
