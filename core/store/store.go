@@ -95,7 +95,6 @@ func mysqlDSN(rawURL string) (*mysql.Config, error) {
 	c.InterpolateParams = true    // one round trip a statement
 	c.ClientFoundRows = true      // an update that changes nothing still found its row
 	c.Logger = &mysql.NopLogger{} // what it would print comes back as an error too
-	c.Logger = &mysql.NopLogger{} // what it logs to stderr comes back as an error, too
 	c.RejectReadOnly = true       // after a failover, reconnect instead of failing on the replica
 	c.Timeout, c.ReadTimeout, c.WriteTimeout = 5*time.Second, 30*time.Second, 30*time.Second
 	return c, nil
