@@ -117,7 +117,7 @@ func newPath(t *testing.T, db *store.DB, rdb *redis.Client) *path {
 	}
 	p.archive = &pipeline.Archive{Catalog: current, Windows: windows, Ranking: p.ranking, Metrics: metrics}
 	p.redrive = &pipeline.Redrive{
-		Bus: p.bus, Queues: []string{"events", "progression"}, Rejected: p.rejected, Metrics: metrics, Wait: time.Millisecond,
+		Bus: p.bus, Queues: []string{"events", "progression"}, Rejected: p.rejected, Metrics: metrics, Wait: 300 * time.Millisecond,
 	}
 	return p
 }
