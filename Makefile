@@ -24,8 +24,7 @@ stage: build ## assemble the Functions script root in build/wwwroot
 	mkdir -p build/wwwroot
 	cp -R functions/. host.json build/wwwroot/
 	install -m 0755 bin/handler build/wwwroot/handler
-	mkdir -p build/wwwroot/catalog
-	cp examples/arena/catalog.yaml build/wwwroot/catalog/catalog.yaml
+	cp examples/arena/catalog.yaml build/wwwroot/catalog.yaml
 
 lint: $(TOOLS)/golangci-lint $(TOOLS)/staticcheck ## go vet, staticcheck and golangci-lint
 	go vet ./...
