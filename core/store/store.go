@@ -7,14 +7,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net/url"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"liveops/core/fault"
 )
@@ -26,15 +23,18 @@ const txTries = 8
 // byte by byte.
 type DB struct {
 	Queries
-	pool   *sql.DB
-	single sync.Mutex // SQLite has one writer; waiting here is fairer than its busy timeout
+	pool    *sql.DB
+	turn    chan struct{}          // SQLite has one writer; waiting here is fairer than its busy timeout
+	retries *prometheus.CounterVec // cause
 }
 
 // Queries is what a DB and a Tx have in common. Errors of its methods are faults: a database out of reach is
-// fault.Unavailable, sql.ErrNoRows stays what it is.
+// fault.Unavailable, sql.ErrNoRows stays what it is. No method waits for ever: where its context has no deadline,
+// Options.Patience is one.
 type Queries struct {
-	Dialect Dialect
-	on      interface {
+	Dialect  Dialect
+	patience time.Duration
+	on       interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	}
@@ -43,80 +43,30 @@ type Queries struct {
 // Tx is one transaction.
 type Tx struct{ Queries }
 
-// Open opens the database of a URL: mysql://user:password@host:port/name, or sqlite:PATH where the program links the driver
-// named "sqlite". It connects when first used.
-func Open(rawURL string) (*DB, error) {
-	scheme, rest, _ := strings.Cut(rawURL, ":")
-	switch scheme {
-	case "mysql":
-		dsn, err := mysqlDSN(rawURL)
-		if err != nil {
-			return nil, err
-		}
-		connector, err := mysql.NewConnector(dsn)
-		if err != nil {
-			return nil, fmt.Errorf("open mysql: %w", err)
-		}
-		pool := sql.OpenDB(connector)
-		pool.SetMaxOpenConns(32)
-		pool.SetMaxIdleConns(32)
-		pool.SetConnMaxLifetime(5 * time.Minute)
-		return newDB(pool, MySQL), nil
-	case "sqlite":
-		pool, err := sql.Open("sqlite", "file:"+rest+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
-		if err != nil {
-			return nil, fmt.Errorf("open sqlite: %w", err)
-		}
-		pool.SetMaxOpenConns(8)
-		pool.SetMaxIdleConns(8)
-		return newDB(pool, SQLite), nil
-	}
-	return nil, fmt.Errorf("database URL: scheme %q is neither mysql nor sqlite", scheme)
-}
-
-func newDB(pool *sql.DB, dialect Dialect) *DB {
-	return &DB{Queries: Queries{Dialect: dialect, on: pool}, pool: pool}
-}
-
-func mysqlDSN(rawURL string) (*mysql.Config, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, errors.New("database URL: not a URL") // the parse error would quote the password
-	}
-	c := mysql.NewConfig()
-	c.User = u.User.Username()
-	c.Passwd, _ = u.User.Password()
-	c.Net, c.Addr = "tcp", u.Host
-	if socket := u.Query().Get("socket"); socket != "" {
-		c.Net, c.Addr = "unix", socket
-	}
-	c.DBName = strings.TrimPrefix(u.Path, "/")
-	c.Collation = "utf8mb4_bin"
-	c.InterpolateParams = true    // one round trip a statement
-	c.ClientFoundRows = true      // an update that changes nothing still found its row
-	c.Logger = &mysql.NopLogger{} // what it would print comes back as an error too
-	c.RejectReadOnly = true       // after a failover, reconnect instead of failing on the replica
-	c.Timeout, c.ReadTimeout, c.WriteTimeout = 5*time.Second, 30*time.Second, 30*time.Second
-	return c, nil
-}
-
 // Close closes every connection.
 func (db *DB) Close() error { return db.pool.Close() }
 
 // Ping asks whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return unavailable(db.pool.PingContext(ctx)) }
+func (db *DB) Ping(ctx context.Context) error {
+	ctx, cancel := db.patient(ctx)
+	defer cancel()
+	return unavailable(db.pool.PingContext(ctx))
+}
 
 // Tx runs fn in a transaction: committed when fn returns nil, rolled back with fn's error otherwise. When the database breaks a deadlock or
 // a lock wait at its cost, fn is run again, so fn must not change anything outside of tx before it returns.
 // MySQL runs it at READ COMMITTED; what must not change meanwhile is locked by reading it with Dialect.ForUpdate.
 func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 	if db.Dialect == SQLite {
-		db.single.Lock()
-		defer db.single.Unlock()
+		if err := db.enter(ctx); err != nil {
+			return err
+		}
+		defer func() { <-db.turn }()
 	}
 	for try := 1; ; try++ {
 		err := db.once(ctx, fn)
-		if !contended(err) {
+		cause := contended(err)
+		if cause == "" {
 			return err
 		}
 		if try == txTries {
@@ -126,7 +76,20 @@ func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 		case <-ctx.Done():
 			return unavailable(err)
 		case <-time.After(time.Duration(try) * time.Duration(2+rand.IntN(8)) * time.Millisecond):
+			db.retries.WithLabelValues(cause).Inc()
 		}
+	}
+}
+
+// enter waits until no other transaction runs.
+func (db *DB) enter(ctx context.Context) error {
+	ctx, cancel := db.patient(ctx)
+	defer cancel()
+	select {
+	case db.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
 	}
 }
 
@@ -135,19 +98,51 @@ func (db *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	if db.Dialect == MySQL {
 		options = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 	}
-	tx, err := db.pool.BeginTx(ctx, options)
+	tx, end, err := db.begin(ctx, options)
 	if err != nil {
 		return unavailable(err)
 	}
+	defer end()
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing, after a failure fn's error says more
-	if err := fn(&Tx{Queries{Dialect: db.Dialect, on: tx}}); err != nil {
+	if err := fn(&Tx{Queries{Dialect: db.Dialect, on: tx, patience: db.patience}}); err != nil {
 		return err
 	}
 	return unavailable(tx.Commit())
 }
 
+// begin starts a transaction, which lives until end is called. Only the start of it has to be patient: the context of a
+// transaction must outlive its statements, of which nobody knows how many follow.
+func (db *DB) begin(ctx context.Context, options *sql.TxOptions) (tx *sql.Tx, end func(), err error) {
+	if _, bounded := ctx.Deadline(); bounded {
+		tx, err = db.pool.BeginTx(ctx, options)
+		return tx, func() {}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	alarm := time.AfterFunc(db.patience, func() { cancel(context.DeadlineExceeded) })
+	tx, err = db.pool.BeginTx(ctx, options)
+	alarm.Stop()
+	if err != nil {
+		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			err = context.DeadlineExceeded
+		}
+		cancel(nil)
+		return nil, nil, err
+	}
+	return tx, func() { cancel(nil) }, nil
+}
+
+// patient gives a context without a deadline one.
+func (q Queries) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, q.patience)
+}
+
 // Exec runs a statement that returns no rows and gives the number of rows it found.
 func (q Queries) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx, cancel := q.patient(ctx)
+	defer cancel()
 	result, err := q.on.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, unavailable(err)
@@ -170,6 +165,8 @@ func (q Queries) Row(ctx context.Context, query string, args []any, into ...any)
 
 // Each calls fn for every row of a query, in order. scan reads the columns of the row.
 func (q Queries) Each(ctx context.Context, query string, args []any, fn func(scan func(into ...any) error) error) error {
+	ctx, cancel := q.patient(ctx)
+	defer cancel()
 	rows, err := q.on.QueryContext(ctx, query, args...)
 	if err != nil {
 		return unavailable(err)
@@ -191,7 +188,7 @@ func unavailable(err error) error {
 	switch {
 	case err == nil, errors.Is(err, sql.ErrNoRows), fault.KindOf(err) != fault.Internal:
 		return err
-	case contended(err):
+	case contended(err) != "":
 	case errors.As(err, &refused) && !serverDown(refused.Number):
 		return err
 	case errors.As(err, &sqlite) && !sqliteDown(sqlite.Code()):
@@ -200,14 +197,30 @@ func unavailable(err error) error {
 	return fault.DatabaseUnavailable.Wrap(err, "the database does not answer, try again")
 }
 
-// contended says that the database rolled the transaction back and asks to try again.
-func contended(err error) bool {
+// Why a database breaks a transaction off and asks to try again.
+const (
+	deadlock = "deadlock"
+	lockWait = "lock_wait"
+	busy     = "busy" // SQLite's: busy or locked
+)
+
+// contended is one of the causes above, or empty for every other error.
+func contended(err error) string {
 	var refused *mysql.MySQLError
 	if errors.As(err, &refused) {
-		return refused.Number == 1213 || refused.Number == 1205 // deadlock, lock wait
+		switch refused.Number {
+		case 1213:
+			return deadlock
+		case 1205:
+			return lockWait
+		}
+		return ""
 	}
 	var sqlite interface{ Code() int }
-	return errors.As(err, &sqlite) && (sqlite.Code()&0xff == 5 || sqlite.Code()&0xff == 6) // busy, locked
+	if errors.As(err, &sqlite) && (sqlite.Code()&0xff == 5 || sqlite.Code()&0xff == 6) {
+		return busy
+	}
+	return ""
 }
 
 // serverDown lists what MySQL says when it, not the statement, is in the way: too many connections, shutting down,

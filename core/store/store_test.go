@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/fault"
@@ -114,7 +115,9 @@ func TestReadModifyWriteLosesNothing(t *testing.T) {
 // its first. SQLite's transactions exclude each other and cannot.
 func TestDeadlockIsRunAgain(t *testing.T) {
 	t.Parallel()
-	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+	storetest.EachSQLURL(t, func(t *testing.T, url string) {
+		registry := prometheus.NewRegistry()
+		db := opened(t, url, store.Options{Registerer: registry})
 		if db.Dialect == store.SQLite {
 			t.Skip("no deadlocks here")
 		}
@@ -147,6 +150,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 		}
 		wg.Wait()
 		require.Equal(t, 3, runs, "one of the two was broken off, once")
+		require.Equal(t, map[string]int{"deadlock": 1, "lock_wait": 0}, retries(t, registry))
 		require.EqualValues(t, 2, count(t, db, "a"))
 		require.EqualValues(t, 2, count(t, db, "b"))
 	})

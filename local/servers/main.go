@@ -4,8 +4,9 @@
 //
 // It looks for redis-server and for mariadbd or mysqld on PATH, in /usr/sbin and in /usr/local/sbin, starts them in a
 // temporary directory on free loopback ports, and tells the command where with TEST_MYSQL_URL and TEST_REDIS_URL; a variable
-// that is set already is left as it is. It ends with the command's exit code, and its last line says which backends the
-// command could use. With --require a missing server is a failure, and the command finds TEST_SERVERS=required.
+// that is set already is left as it is. The SQL server takes plain and TLS connections, and TEST_MYSQL_CA is the file of the
+// CA that vouches for it. Servers ends with the command's exit code, and its last line says which backends the command could
+// use. With --require a missing server is a failure, and the command finds TEST_SERVERS=required.
 package main
 
 import (
@@ -95,6 +96,9 @@ func (m machine) run(args []string) int {
 		defer s.stop()
 		covered = append(covered, s.version)
 		env = append(env, kind.variable+"="+s.url)
+		if s.ca != "" {
+			env = append(env, "TEST_MYSQL_CA="+s.ca)
+		}
 	}
 	if *require {
 		env = append(env, "TEST_SERVERS=required")

@@ -24,6 +24,7 @@ const patience = 90 * time.Second
 type server struct {
 	version string // such as redis 7.0
 	url     string
+	ca      string // the file of the CA that vouches for it; empty: nobody does
 	process *os.Process
 	ended   chan struct{}
 }
@@ -123,10 +124,16 @@ func (m machine) startSQL(ctx context.Context, dir string) (*server, error) {
 	if err := os.WriteFile(init, []byte(grant), 0o644); err != nil { //nolint:gosec // the server's user reads it
 		return nil, err
 	}
+	proof, err := identify(data)
+	if err != nil {
+		return nil, err
+	}
+	s.ca = proof.ca
 	cmd := exec.Command(program, append([]string{ //nolint:gosec,noctx // found above; stopped by stop
 		"--no-defaults", "--datadir=" + files, "--tmpdir=" + scratch, "--socket=" + filepath.Join(data, "socket"),
 		"--pid-file=" + filepath.Join(data, "pid"), "--port=" + port, "--bind-address=127.0.0.1", "--skip-name-resolve",
 		"--init-file=" + init, "--max-connections=500", "--skip-log-bin", "--loose-mysqlx=OFF", "--performance-schema=OFF",
+		"--ssl-ca=" + proof.ca, "--ssl-cert=" + proof.certificate, "--ssl-key=" + proof.key,
 		// What makes a database survive a crash is only in the way here.
 		"--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--loose-sync-frm=OFF", "--skip-innodb-doublewrite",
 		"--innodb-buffer-pool-size=64M",

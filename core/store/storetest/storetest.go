@@ -1,6 +1,6 @@
 // Package storetest gives a test a database of its own on every backend there is: SQLite and miniredis always, and the
 // servers that TEST_MYSQL_URL and TEST_REDIS_URL name (`make test` starts private ones where they are installed and sets
-// both). With TEST_SERVERS=required a missing server is a failure.
+// both, and TEST_MYSQL_CA). With TEST_SERVERS=required a missing server is a failure.
 package storetest
 
 import (
@@ -24,14 +24,20 @@ import (
 // EachSQL runs test as a parallel subtest on every SQL backend, each time on a new, migrated database.
 func EachSQL(t *testing.T, test func(t *testing.T, db *store.DB)) {
 	t.Helper()
+	EachSQLURL(t, func(t *testing.T, rawURL string) { test(t, migrated(t, rawURL)) })
+}
+
+// EachSQLURL runs test as a parallel subtest on every SQL backend, each time with the URL of a new, empty database.
+func EachSQLURL(t *testing.T, test func(t *testing.T, rawURL string)) {
+	t.Helper()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		test(t, SQLite(t))
+		test(t, sqliteURL(t))
 	})
 	if server := server(t, "TEST_MYSQL_URL"); server != "" {
 		t.Run("mysql", func(t *testing.T) {
 			t.Parallel()
-			test(t, MySQL(t, server))
+			test(t, mysqlURL(t, server))
 		})
 	}
 }
@@ -73,8 +79,10 @@ func Each(t *testing.T, test func(t *testing.T, db *store.DB, rdb *redis.Client)
 // SQLite is a new, migrated SQLite database in a file.
 func SQLite(t testing.TB) *store.DB {
 	t.Helper()
-	return migrated(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
+	return migrated(t, sqliteURL(t))
 }
+
+func sqliteURL(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }
 
 // MySQL is a new, migrated database on the server of a URL, dropped when the test ends.
 func MySQL(t testing.TB, server string) *store.DB {
@@ -177,6 +185,17 @@ func BestURLs(t testing.TB) (db, rdb string) {
 		u.User = url.UserPassword(options.Username, options.Password)
 	}
 	return mysqlURL(t, sql), u.String()
+}
+
+// TLS gives the URL of the SQL server and the file of the CA that vouches for it at the host of the URL and at no other name.
+// It skips the test where there is none.
+func TLS(t testing.TB) (mysql, ca string) {
+	t.Helper()
+	mysql, ca = server(t, "TEST_MYSQL_URL"), server(t, "TEST_MYSQL_CA")
+	if mysql == "" || ca == "" {
+		t.Skip("no SQL server with a certificate: TEST_MYSQL_URL and TEST_MYSQL_CA are not set")
+	}
+	return mysql, ca
 }
 
 func server(t testing.TB, variable string) string {
