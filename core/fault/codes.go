@@ -68,6 +68,7 @@ const (
 	BalanceLimit    Code = "balance-limit"
 	WindowClosed    Code = "window-closed"
 	DeliveriesSpent Code = "deliveries-spent"
+	NotReleasable   Code = "rejected-not-releasable"
 	LockLost        Code = "lock-lost"
 
 	// Reads.
@@ -155,6 +156,7 @@ var catalogue = map[Code]meaning{
 	BalanceLimit:    {Invalid, "The balance cannot go further that way"},
 	WindowClosed:    {Conflict, "The window the event belongs to is closed"},
 	DeliveriesSpent: {Unavailable, "The message was delivered too often without success"},
+	NotReleasable:   {Invalid, "The rejected message cannot be released"},
 	LockLost:        {Conflict, "The message's lock was lost"},
 
 	PlayerNotFound:   {NotFound, "The player has no progress yet"},

@@ -1,6 +1,6 @@
 // Package rejected keeps what was taken in and had no effect: messages that are no event, events judged unfair, dead
 // letters given up. Each is kept with its reason and its bytes as they came, so that an operator can read it and send it
-// again. It knows nothing of why a stage rejects.
+// again, and with who did. It knows nothing of why a stage rejects, nor of how a message is sent.
 package rejected
 
 import (
@@ -25,7 +25,7 @@ const (
 )
 
 // Rejection is one message that had no effect. PlayerID and EventID are empty where the message could not be read. ID,
-// FirstAt, LastAt and Times are set by the store.
+// FirstAt, LastAt, Times and Release are set by the store.
 type Rejection struct {
 	ID        string // 32 characters
 	Stage     string // fairness, progression or redrive
@@ -38,21 +38,45 @@ type Rejection struct {
 	FirstAt   time.Time
 	LastAt    time.Time
 	Times     int // how often it was rejected
+	Release   Release
 }
+
+// Release says that an operator sent a rejected message on its way again. The zero value: nobody did.
+type Release struct {
+	Queue string // where it was sent
+	At    time.Time
+	By    string // the id of the operator's key
+}
+
+// State is how far an operator is with a rejection.
+type State string
+
+// The states.
+const (
+	Open     State = "open"
+	Released State = "released"
+)
 
 // Filter is what List lists.
 type Filter struct {
 	After string // the next of the page before; empty: from the newest
 	Limit int    // 1 to 1000; outside of that it is moved to the nearer end
+	Stage string // empty: of every stage
+	State State  // empty: in either
 }
 
-// Store is the rejected store. It owns the table rejected.
+// Store is the rejected store. It owns the tables rejected and rejected_release. A release is a row of its own, so that
+// nothing a stage writes can undo it.
 type Store struct {
 	DB  *store.DB
 	Now func() time.Time
 }
 
-const columns = "id, stage, message_id, player_id, event_id, code, detail, first_at, last_at, times"
+const (
+	columns = "r.id, r.stage, r.message_id, r.player_id, r.event_id, r.code, r.detail, r.first_at, r.last_at, r.times, " +
+		"COALESCE(s.queue, ''), COALESCE(s.released_at, 0), COALESCE(s.released_by, '')"
+	source = " FROM rejected r LEFT JOIN rejected_release s ON s.id = r.id"
+)
 
 func table() store.Table {
 	return store.Table{
@@ -126,17 +150,27 @@ func chunks(rows [][]any) func(yield func([][]any) bool) {
 // List gives rejections without their bodies, newest first by FirstAt, and the After of the next page, empty at the end.
 // An After that List did not give is fault.MalformedCursor.
 func (s *Store) List(ctx context.Context, f Filter) ([]Rejection, string, error) {
-	query, args := "SELECT "+columns+" FROM rejected", []any{}
+	query, args := "SELECT "+columns+source+" WHERE 1 = 1", []any{}
 	if f.After != "" {
 		at, id, err := parse(f.After)
 		if err != nil {
 			return nil, "", err
 		}
-		query += " WHERE first_at < ? OR first_at = ? AND id < ?"
+		query += " AND (r.first_at < ? OR r.first_at = ? AND r.id < ?)"
 		args = append(args, at, at, id)
 	}
+	if f.Stage != "" {
+		query += " AND r.stage = ?"
+		args = append(args, f.Stage)
+	}
+	switch f.State {
+	case Open:
+		query += " AND s.id IS NULL"
+	case Released:
+		query += " AND s.id IS NOT NULL"
+	}
 	limit := min(max(f.Limit, 1), maxList)
-	query += " ORDER BY first_at DESC, id DESC LIMIT ?"
+	query += " ORDER BY r.first_at DESC, r.id DESC LIMIT ?"
 	args = append(args, limit+1) // one more says whether there is a next page
 	var list []Rejection
 	err := s.DB.Each(ctx, query, args, func(scan func(...any) error) error {
@@ -157,7 +191,7 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Rejection, string, error)
 // Get gives one rejection with its body, or fault.RejectedNotFound.
 func (s *Store) Get(ctx context.Context, id string) (Rejection, error) {
 	found := Rejection{}
-	err := s.DB.Each(ctx, "SELECT "+columns+", body FROM rejected WHERE id = ?", []any{id}, func(scan func(...any) error) error {
+	err := s.DB.Each(ctx, "SELECT "+columns+", r.body"+source+" WHERE r.id = ?", []any{id}, func(scan func(...any) error) error {
 		var body []byte
 		r, err := read(scan, &body)
 		r.Body = body
@@ -173,11 +207,32 @@ func (s *Store) Get(ctx context.Context, id string) (Rejection, error) {
 	return found, nil
 }
 
+// MarkReleased records that a rejection was sent to a queue, now and by the key with that id, and gives the rejection as it
+// then is. The first mark stays: a repeat changes nothing. An id that is nobody's is fault.RejectedNotFound.
+func (s *Store) MarkReleased(ctx context.Context, id, queue, by string) (Rejection, error) {
+	if _, err := s.Get(ctx, id); err != nil {
+		return Rejection{}, err
+	}
+	releases := store.Table{
+		Name: "rejected_release", Columns: []string{"id", "queue", "released_at", "released_by"}, Key: []string{"id"},
+	}
+	if err := releases.InsertMissing(ctx, s.DB.Queries, [][]any{{id, queue, s.Now().UnixMilli(), by}}); err != nil {
+		return Rejection{}, fmt.Errorf("mark rejected message as released: %w", err)
+	}
+	return s.Get(ctx, id)
+}
+
 func read(scan func(...any) error, more ...any) (Rejection, error) {
 	var r Rejection
-	var first, last int64
-	err := scan(append([]any{&r.ID, &r.Stage, &r.MessageID, &r.PlayerID, &r.EventID, &r.Code, &r.Detail, &first, &last, &r.Times}, more...)...)
+	var first, last, released int64
+	err := scan(append([]any{
+		&r.ID, &r.Stage, &r.MessageID, &r.PlayerID, &r.EventID, &r.Code, &r.Detail, &first, &last, &r.Times,
+		&r.Release.Queue, &released, &r.Release.By,
+	}, more...)...)
 	r.FirstAt, r.LastAt = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+	if released != 0 {
+		r.Release.At = time.UnixMilli(released).UTC()
+	}
 	return r, err
 }
 

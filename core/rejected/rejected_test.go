@@ -203,4 +203,129 @@ func TestDatabaseDown(t *testing.T) {
 	require.ErrorIs(t, err, fault.Unavailable)
 	_, _, err = s.List(t.Context(), rejected.Filter{})
 	require.ErrorIs(t, err, fault.Unavailable)
+	_, err = s.MarkReleased(t.Context(), "x", "events", "k")
+	require.ErrorIs(t, err, fault.Unavailable)
+}
+
+func TestAReleaseIsMarkedOnce(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		s, pass := open(db)
+		r := rejected.Rejection{Stage: "fairness", MessageID: "p.e", PlayerID: "p", EventID: "e", Code: fault.ImpossibleValue, Body: []byte("as it came")}
+		other := rejected.Rejection{Stage: "fairness", MessageID: "p.f"}
+		require.NoError(t, s.Put(t.Context(), []rejected.Rejection{r, other}))
+		list, _, err := s.List(t.Context(), rejected.Filter{Limit: 10})
+		require.NoError(t, err)
+		var id string
+		for _, listed := range list {
+			require.Zero(t, listed.Release, "nobody released it")
+			if listed.MessageID == r.MessageID {
+				id = listed.ID
+			}
+		}
+
+		by := strings.Repeat("k", 64)       // the longest id of a key
+		queue := strings.Repeat("q/", 130)  // and of a queue
+		pass(time.Minute + time.Nanosecond) // kept in milliseconds
+		marked, err := s.MarkReleased(t.Context(), id, queue, by)
+		require.NoError(t, err)
+		want := rejected.Release{Queue: queue, At: noon().Add(time.Minute), By: by}
+		require.Equal(t, want, marked.Release)
+		require.Equal(t, "as it came", string(marked.Body))
+
+		pass(time.Minute)
+		marked, err = s.MarkReleased(t.Context(), id, "elsewhere", "somebody else")
+		require.NoError(t, err)
+		require.Equal(t, want, marked.Release, "the first mark stays")
+
+		require.NoError(t, s.Put(t.Context(), []rejected.Rejection{r, other}))
+		got, err := s.Get(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, want, got.Release, "rejecting it again does not undo it")
+		require.Equal(t, 2, got.Times)
+		require.Equal(t, noon().Add(2*time.Minute), got.LastAt)
+		list, _, err = s.List(t.Context(), rejected.Filter{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		for _, listed := range list {
+			if listed.ID == id {
+				require.Equal(t, want, listed.Release)
+			} else {
+				require.Zero(t, listed.Release)
+			}
+		}
+
+		_, err = s.MarkReleased(t.Context(), "nothing", "events", "k")
+		require.ErrorIs(t, err, fault.RejectedNotFound)
+		var marks int
+		require.NoError(t, db.Each(t.Context(), "SELECT COUNT(*) FROM rejected_release", nil, func(scan func(...any) error) error { return scan(&marks) }))
+		require.Equal(t, 1, marks)
+	})
+}
+
+func TestConcurrentReleasesAgree(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		s, _ := open(db)
+		require.NoError(t, s.Put(t.Context(), []rejected.Rejection{{Stage: "fairness", MessageID: "m"}}))
+		list, _, err := s.List(t.Context(), rejected.Filter{Limit: 1})
+		require.NoError(t, err)
+		const operators = 8
+		marked, failures := make([]rejected.Rejection, operators), make([]error, operators)
+		var wg sync.WaitGroup
+		for n := range operators {
+			wg.Go(func() { marked[n], failures[n] = s.MarkReleased(t.Context(), list[0].ID, "events", fmt.Sprint("k", n)) })
+		}
+		wg.Wait()
+		for n := range operators {
+			require.NoError(t, failures[n])
+			require.Equal(t, marked[0].Release, marked[n].Release)
+		}
+		require.Equal(t, noon(), marked[0].Release.At)
+	})
+}
+
+func TestListFilters(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		s, pass := open(db)
+		stages := []string{"fairness", "redrive"}
+		for i := range 12 {
+			if i%5 == 0 {
+				pass(time.Second) // several share an instant
+			}
+			require.NoError(t, s.Put(t.Context(), []rejected.Rejection{{Stage: stages[i%2], MessageID: fmt.Sprint(i)}}))
+		}
+		all, _, err := s.List(t.Context(), rejected.Filter{Limit: 100})
+		require.NoError(t, err)
+		require.Len(t, all, 12)
+		for i, r := range all {
+			if i%3 == 0 {
+				_, err := s.MarkReleased(t.Context(), r.ID, "events", "k")
+				require.NoError(t, err)
+			}
+		}
+		for _, state := range []rejected.State{"", rejected.Open, rejected.Released} {
+			for _, stage := range []string{"", "fairness", "redrive", "progression"} {
+				var want, got []string
+				for i, r := range all {
+					released := i%3 == 0
+					if (stage == "" || r.Stage == stage) && (state == "" || released == (state == rejected.Released)) {
+						want = append(want, r.MessageID)
+					}
+				}
+				for after := ""; ; { // page by page, so that the cursor and the filter are seen together
+					list, next, err := s.List(t.Context(), rejected.Filter{Stage: stage, State: state, Limit: 2, After: after})
+					require.NoError(t, err)
+					for _, r := range list {
+						got = append(got, r.MessageID)
+					}
+					if after = next; next == "" {
+						break
+					}
+				}
+				require.Equal(t, want, got, "%s %s", state, stage)
+			}
+		}
+	})
 }
