@@ -35,6 +35,8 @@ type Ranking struct {
 	Entries Entries
 	// Patience is how long a call waits for a rebuild before it gives fault.Rebuilding. 0: until its context ends.
 	Patience time.Duration
+	// Settle is how long a committed row may take to be projected before Compare calls it a drift; default 2s.
+	Settle time.Duration
 
 	cursors  cursors
 	rebuilds singleflight.Group
@@ -91,11 +93,6 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 	if len(byWindow) == 0 {
 		return nil
 	}
-	type call struct {
-		window
-		args  []any
-		reply *redis.Cmd
-	}
 	var calls []call
 	for w, rows := range byWindow {
 		for len(rows) > 0 {
@@ -104,24 +101,7 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 			rows = rows[n:]
 		}
 	}
-	exchange := func(run func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd) error {
-		_, err := r.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, c := range calls {
-				calls[i].reply = run(p, c.keys(), c.args...)
-			}
-			return nil
-		})
-		return err
-	}
-	err := exchange(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
-		return projectScript.EvalSha(ctx, p, keys, args...)
-	})
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		err = exchange(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
-			return projectScript.Eval(ctx, p, keys, args...)
-		})
-	}
-	if err != nil {
+	if err := r.exchange(ctx, projectScript, calls); err != nil {
 		return store.RedisError("project rows", err)
 	}
 	for _, c := range calls {
@@ -132,6 +112,36 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 		}
 	}
 	return nil
+}
+
+// call is one run of a script on the keys of a window.
+type call struct {
+	window
+	rows  []Row
+	args  []any
+	reply *redis.Cmd
+}
+
+// exchange runs a script for every call, all in one round trip, or two where Redis does not know the script.
+func (r *Ranking) exchange(ctx context.Context, script *redis.Script, calls []call) error {
+	pipelined := func(run func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd) error {
+		_, err := r.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, c := range calls {
+				calls[i].reply = run(p, c.keys(), c.args...)
+			}
+			return nil
+		})
+		return err
+	}
+	err := pipelined(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
+		return script.EvalSha(ctx, p, keys, args...)
+	})
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		err = pipelined(func(p redis.Pipeliner, keys []string, args ...any) *redis.Cmd {
+			return script.Eval(ctx, p, keys, args...)
+		})
+	}
+	return err
 }
 
 // Rebuild makes a window's projection anew from SQL, even if it looks complete, and returns when it is. Until then its reads

@@ -58,14 +58,6 @@ type Entry struct {
 	Notes          []Note // of the whole event, on its root row
 }
 
-// Drift is a balance that is not the sum of the ledger. Item is empty for XP.
-type Drift struct {
-	PlayerID string
-	Item     string
-	Balance  int64
-	Ledger   int64
-}
-
 // account is a player's row while it is locked.
 type account struct {
 	progress
@@ -351,25 +343,4 @@ func (l *Ledger) Entries(ctx context.Context, player, eventID string) ([]Entry, 
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
 	return entries, nil
-}
-
-// Drift lists at most limit balances, of XP and of items, that differ from the sum of their ledger rows. There is none
-// unless somebody wrote past the ledger. It reads all three tables.
-func (l *Ledger) Drift(ctx context.Context, limit int) ([]Drift, error) {
-	var drifts []Drift
-	query := `SELECT player_id, item_id, SUM(balance), SUM(total) FROM (
-			SELECT player_id, item_id, 0 AS balance, SUM(delta) AS total FROM ledger GROUP BY player_id, item_id
-			UNION ALL SELECT player_id, '', xp, 0 FROM player
-			UNION ALL SELECT player_id, item_id, quantity, 0 FROM item
-		) AS sides GROUP BY player_id, item_id HAVING SUM(balance) <> SUM(total) ORDER BY player_id, item_id LIMIT ?`
-	err := l.DB.Each(ctx, query, []any{limit}, func(scan func(...any) error) error {
-		var d Drift
-		err := scan(&d.PlayerID, &d.Item, &d.Balance, &d.Ledger)
-		drifts = append(drifts, d)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("compare balances with the ledger: %w", err)
-	}
-	return drifts, nil
 }

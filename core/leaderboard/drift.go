@@ -1,0 +1,126 @@
+package leaderboard
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"liveops/core/store"
+)
+
+//go:embed compare.lua
+var compareLua string
+
+var compareScript = redis.NewScript(compareLua)
+
+// settleDefault is far longer than a transaction takes from its commit to its projection, and far shorter than a sweep may.
+const settleDefault = 2 * time.Second
+
+// Window names one window of a board.
+type Window struct{ Board, ID string }
+
+// Drift is an entry that Redis holds otherwise than SQL, or not at all.
+type Drift struct{ Board, Window, Player string }
+
+// Compare looks whether Redis holds the entries that some players have in some windows as SQL has them: version, score, time
+// and player. It gives the number of entries it looked at and those that differ, in order of board, window and player.
+//
+// What is being written is no drift: an entry that differs is looked at again after Settle, and only one that neither side
+// has touched meanwhile counts. A window that is being rebuilt is left out. An entry that only Redis has is not looked for.
+func (r *Ranking) Compare(ctx context.Context, windows []Window, players []string) (int, []Drift, error) {
+	var keys []place
+	for _, w := range windows {
+		for _, player := range players {
+			keys = append(keys, place{w.Board, w.ID, player})
+		}
+	}
+	first, entries, err := r.differing(ctx, keys)
+	if err != nil || len(first) == 0 {
+		return entries, nil, err
+	}
+	settle := r.Settle
+	if settle <= 0 {
+		settle = settleDefault
+	}
+	select {
+	case <-ctx.Done():
+		return entries, nil, fmt.Errorf("compare ranking: %w", ctx.Err())
+	case <-time.After(settle):
+	}
+	second, _, err := r.differing(ctx, slices.Collect(maps.Keys(first)))
+	if err != nil {
+		return entries, nil, err
+	}
+	var drifts []Drift
+	for _, key := range slices.SortedFunc(maps.Keys(second), place.compare) {
+		if first[key] == second[key] {
+			drifts = append(drifts, Drift{key.board, key.window, key.player})
+		}
+	}
+	return entries, drifts, nil
+}
+
+// difference is what the two sides have of one entry that they disagree about.
+type difference struct {
+	version     int64  // in SQL
+	held, score string // in Redis
+}
+
+// differing reads some entries from SQL and then from Redis, in one round trip. It gives those that are not the same, and the
+// number of all.
+func (r *Ranking) differing(ctx context.Context, keys []place) (map[place]difference, int, error) {
+	slices.SortFunc(keys, place.compare)
+	rows, err := r.Entries.read(ctx, r.DB.Queries, keys)
+	if err != nil {
+		return nil, 0, fmt.Errorf("compare ranking: %w", err)
+	}
+	byWindow := map[window][]Row{}
+	for _, row := range rows {
+		if w, err := r.window(row.Board, row.Window); err == nil {
+			byWindow[w] = append(byWindow[w], row)
+		}
+	}
+	if len(byWindow) == 0 {
+		return nil, 0, nil
+	}
+	var calls []call
+	for w, rows := range byWindow {
+		for some := range slices.Chunk(rows, scriptRows) {
+			c := call{window: w, rows: some}
+			for _, row := range some {
+				c.args = append(c.args, row.Player)
+			}
+			calls = append(calls, c)
+		}
+	}
+	if err := r.exchange(ctx, compareScript, calls); err != nil {
+		return nil, 0, store.RedisError("compare ranking", err)
+	}
+	differ, entries := map[place]difference{}, 0
+	for _, c := range calls {
+		reply, err := c.reply.StringSlice()
+		if err != nil {
+			return nil, 0, store.RedisError("compare ranking", err)
+		}
+		if len(reply) != 2*len(c.rows) {
+			continue // it is being rebuilt
+		}
+		entries += len(c.rows)
+		for i, row := range c.rows {
+			d := difference{row.Version, reply[2*i], reply[2*i+1]}
+			score, err := strconv.ParseFloat(d.score, 64)
+			same := err == nil && score == float64(standing(c.order, row.Score)) &&
+				d.held == strconv.FormatInt(row.Version, 10)+":"+member(row.AchievedAt, row.Player)
+			if !same {
+				differ[place{row.Board, row.Window, row.Player}] = d
+			}
+		}
+	}
+	return differ, entries, nil
+}
