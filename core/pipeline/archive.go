@@ -3,24 +3,34 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"liveops/core/catalog"
 	"liveops/core/leaderboard"
+	"liveops/core/progression"
 	"liveops/core/season"
 	"liveops/core/store"
 )
 
-// Archive closes the windows that ended and keeps their final standings.
+// Archive closes the windows that ended and keeps their final standings. Between that it looks for drift: it compares, a few
+// players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
 type Archive struct {
 	Catalog func() *catalog.Catalog
 	Windows *season.Windows
+	Ledger  *progression.Ledger
 	Ranking *leaderboard.Ranking
 	Metrics *Metrics
+	Log     *slog.Logger
+
+	compared atomic.Pointer[string] // the player after whom the next sample begins; nil: not begun
 }
 
-// Sweep handles one tick of the timer: it lays out the windows ahead and takes every window that is due one or more steps
-// on. A tick that is missed, doubled or cut costs delay and nothing else.
+// Sweep handles one tick of the timer: it lays out the windows ahead, takes every window that is due one or more steps
+// on, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
 func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	added, err := a.Windows.Materialise(ctx, a.Catalog())
 	if err != nil {
@@ -33,10 +43,105 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		// From here on the archive answers. A projection that stays because this fails is only memory.
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
 	}
-	return Outcome{
+	compared, failed := a.compare(ctx)
+	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
 		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived), slog.Int("windows_failed", report.Failed),
-	}, err
+	}, compared...), errors.Join(err, failed)
+}
+
+// What one tick compares, at most. The entries are counted as if every player were in every window.
+const (
+	samplePlayers = 100
+	sampleEntries = 4000
+)
+
+// compare looks for drift among the next players: of balances, which it tells and leaves to people, for there is no saying
+// which side is right; and of entries in Redis, which are only a projection, so that it rebuilds their window.
+func (a *Archive) compare(ctx context.Context) (Outcome, error) {
+	windows, err := a.taking(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for drift: %w", err)
+	}
+	from := a.compared.Load()
+	if from == nil {
+		anywhere, err := a.Ledger.Anywhere(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look for drift: %w", err)
+		}
+		from = &anywhere
+	}
+	sample, err := a.Ledger.Sample(ctx, *from, max(1, min(samplePlayers, sampleEntries/max(1, len(windows)))))
+	if err != nil {
+		return nil, fmt.Errorf("look for drift: %w", err)
+	}
+	drifted := map[string]bool{}
+	for _, d := range sample.Drifts {
+		drifted[d.PlayerID] = true
+		a.Log.Warn("balance drift", slog.String("player_id", d.PlayerID), slog.String("item", d.Item),
+			slog.Int64("balance", d.Balance), slog.Int64("ledger", d.Ledger))
+	}
+	a.Metrics.LedgerDrift.Set(float64(len(drifted)))
+	outcome := Outcome{slog.Int("players_compared", len(sample.Players)), slog.Int("players_drifted", len(drifted))}
+
+	entries, drifts, err := a.Ranking.Compare(ctx, windows, sample.Players)
+	if err != nil {
+		return outcome, fmt.Errorf("look for drift: %w", err)
+	}
+	a.compared.Store(&sample.Next)
+	if len(drifts) > 0 {
+		// Another sweep may have archived a window meanwhile, and dropped it from Redis.
+		if windows, err = a.taking(ctx); err != nil {
+			return outcome, fmt.Errorf("look for drift: %w", err)
+		}
+		drifts = slices.DeleteFunc(drifts, func(d leaderboard.Drift) bool {
+			return !slices.Contains(windows, leaderboard.Window{Board: d.Board, ID: d.Window})
+		})
+	}
+	a.Metrics.LeaderboardDrift.Set(float64(len(drifts)))
+	outcome = append(outcome, slog.Int("entries_compared", entries), slog.Int("entries_drifted", len(drifts)))
+	return outcome, a.rebuild(ctx, drifts)
+}
+
+// taking lists the windows that take entries by now, but not those that lie ahead.
+func (a *Archive) taking(ctx context.Context) ([]leaderboard.Window, error) {
+	set, err := a.Windows.Load(ctx, a.Windows.DB.Queries, false)
+	if err != nil {
+		return nil, err
+	}
+	var windows []leaderboard.Window
+	now := a.Windows.Now()
+	for board := range a.Catalog().Boards {
+		ids := map[string]bool{}
+		for _, at := range []time.Time{now, now.Add(-a.Windows.Grace)} { // the second finds those that are closing
+			for _, w := range set.At(board, at) {
+				if !ids[w.ID] {
+					ids[w.ID] = true
+					windows = append(windows, leaderboard.Window{Board: w.Board, ID: w.ID})
+				}
+			}
+		}
+	}
+	return windows, nil
+}
+
+// rebuild makes the windows anew in which entries drifted.
+func (a *Archive) rebuild(ctx context.Context, drifts []leaderboard.Drift) error {
+	var problems []error
+	for len(drifts) > 0 {
+		n := 1
+		for n < len(drifts) && drifts[n].Board == drifts[0].Board && drifts[n].Window == drifts[0].Window {
+			n++
+		}
+		board, window := drifts[0].Board, drifts[0].Window
+		a.Log.Warn("ranking drift", slog.String("board", board), slog.String("window", window), slog.Int("entries", n),
+			slog.String("player_id", drifts[0].Player))
+		if err := a.Ranking.Rebuild(ctx, board, window); err != nil {
+			problems = append(problems, fmt.Errorf("window %s of board %s: %w", window, board, err))
+		}
+		drifts = drifts[n:]
+	}
+	return errors.Join(problems...)
 }
 
 // Standings gives the archive a window's entries in ranking order, each with its ranks.

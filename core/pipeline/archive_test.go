@@ -1,13 +1,18 @@
 package pipeline_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/bus"
 	"liveops/core/fault"
 	"liveops/core/season"
 	"liveops/core/store"
@@ -21,7 +26,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 		outcome, err := p.archive.Sweep(t.Context())
 		require.NoError(t, err)
 		// Three days, the season to come, and all time.
-		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 windows_failed=0]", pipelineOutcome(outcome).String())
+		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 windows_failed=0 players_compared=0 players_drifted=0 entries_compared=0 entries_drifted=0]", pipelineOutcome(outcome).String())
 		_, err = p.progression.Apply(t.Context(), batch(t,
 			scored("ada", "a", 5, noon.Add(time.Second)), scored("bob", "b", 5, noon), scored("cyd", "c", 9, noon), scored("dan", "d", 1, noon)))
 		require.NoError(t, err)
@@ -107,4 +112,173 @@ func TestArchiveInTrouble(t *testing.T) {
 		require.Equal(t, season.Archived, w.State)
 		require.Equal(t, 1, p.metrics(t)["window_close_failures_total"])
 	})
+}
+
+// drifting is a path with the entries of three players on three windows, whose archive compares all of them every tick.
+func drifting(t *testing.T, db *store.DB, rdb *redis.Client) (*path, *bytes.Buffer) {
+	t.Helper()
+	p := newPath(t, db, rdb)
+	var log bytes.Buffer
+	p.archive.Log = slog.New(slog.NewTextHandler(&log, nil))
+	p.ranking.Settle = time.Millisecond
+	p.layOut(t)
+	_, err := p.progression.Apply(t.Context(), batch(t, scored("ada", "a", 5, noon), scored("bob", "b", 5, noon), scored("cyd", "c", 9, noon), xp("ada", "x", 7)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"1 cyd 9", "2 ada 5", "3 bob 5"}, p.ranks(t, "points", "2026-11-22"))
+	require.Equal(t, []string{"1 cyd 9", "2 ada 5", "3 bob 5"}, p.ranks(t, "best", "all_time"))
+	require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
+	require.Empty(t, log.String())
+	return p, &log
+}
+
+// drifts sweeps and gives what was found.
+func (p *path) drifts(t *testing.T) string {
+	t.Helper()
+	outcome, err := p.archive.Sweep(t.Context())
+	require.NoError(t, err)
+	_, found, _ := strings.Cut(strings.Trim(pipelineOutcome(outcome).String(), "[]"), "windows_failed=0 ")
+	return found
+}
+
+// gauge is the value of a gauge, which must be registered.
+func (p *path) gauge(t *testing.T, name string) int {
+	t.Helper()
+	families, err := p.registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == name {
+			return int(family.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	require.Fail(t, "no metric "+name)
+	return 0
+}
+
+func TestArchiveFindsBalanceDrift(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p, log := drifting(t, db, rdb)
+		require.Zero(t, p.gauge(t, "ledger_drift_players"))
+		for _, statement := range []string{"UPDATE player SET xp = 8 WHERE player_id = 'ada'", "INSERT INTO item (player_id, item_id, quantity) VALUES ('ada', 'gem', 2), ('bob', 'gem', 1)"} {
+			_, err := db.Exec(t.Context(), statement)
+			require.NoError(t, err)
+		}
+		for range 2 { // it is told until somebody puts it right
+			log.Reset()
+			require.Equal(t, "players_compared=3 players_drifted=2 entries_compared=6 entries_drifted=0", p.drifts(t))
+			require.Equal(t, 2, p.gauge(t, "ledger_drift_players"))
+			require.Equal(t, 3, strings.Count(log.String(), "level=WARN msg=\"balance drift\""))
+			require.Contains(t, log.String(), "player_id=ada item=\"\" balance=8 ledger=7\n")
+			require.Contains(t, log.String(), "player_id=bob item=gem balance=1 ledger=0\n")
+		}
+		for _, statement := range []string{"UPDATE player SET xp = 7 WHERE player_id = 'ada'", "DELETE FROM item"} {
+			_, err := db.Exec(t.Context(), statement)
+			require.NoError(t, err)
+		}
+		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
+		require.Zero(t, p.gauge(t, "ledger_drift_players"))
+	})
+}
+
+func TestArchiveRebuildsADriftedRanking(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p, log := drifting(t, db, rdb)
+		const order = "rank:{best:all_time}:order"
+		want, err := rdb.ZRangeWithScores(t.Context(), order, 0, -1).Result()
+		require.NoError(t, err)
+		cyd := want[0].Member.(string)
+
+		for name, tamper := range map[string]func() error{
+			"another score": func() error { return rdb.ZIncrBy(t.Context(), order, 100, cyd).Err() },
+			"no member":     func() error { return rdb.ZRem(t.Context(), order, cyd).Err() },
+		} {
+			log.Reset()
+			require.NoError(t, tamper(), name)
+			require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=1", p.drifts(t), name)
+			require.Equal(t, 1, p.gauge(t, "leaderboard_drift_entries"), name)
+			require.Contains(t, log.String(), "level=WARN msg=\"ranking drift\" board=best window=all_time entries=1 player_id=cyd\n", name)
+			got, err := rdb.ZRangeWithScores(t.Context(), order, 0, -1).Result()
+			require.NoError(t, err)
+			require.Equal(t, want, got, name)
+			require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t), name)
+			require.Zero(t, p.gauge(t, "leaderboard_drift_entries"), name)
+		}
+
+		require.NoError(t, rdb.Del(t.Context(), rdb.Keys(t.Context(), "rank:*").Val()...).Err())
+		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=6", p.drifts(t))
+		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
+
+		p.at(time.Date(2026, 11, 23, 0, 5, 0, 0, time.UTC)) // the day is closing
+		require.NoError(t, rdb.Del(t.Context(), rdb.Keys(t.Context(), "rank:{points*").Val()...).Err())
+		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=3", p.drifts(t))
+		p.at(time.Date(2026, 11, 23, 0, 15, 0, 0, time.UTC)) // archived
+		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=3 entries_drifted=0", p.drifts(t))
+		require.Empty(t, rdb.Keys(t.Context(), "rank:{points*").Val())
+	})
+}
+
+// TestArchiveUnderWrites compares while everything that is compared changes.
+func TestArchiveUnderWrites(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p, _ := drifting(t, db, rdb)
+		p.ranking.Settle = 3 * time.Second // busy machines are slow between a commit and its projection
+		var writers sync.WaitGroup
+		errs := make([]error, 3)
+		batches := make([][][]bus.Message, len(errs))
+		for w := range batches {
+			for i := range 30 {
+				batches[w] = append(batches[w], batch(t,
+					scored("ada", fmt.Sprintf("s%d-%d", w, i), i, noon), scored("bob", fmt.Sprintf("s%d-%d", w, i), i, noon),
+					xp("cyd", fmt.Sprintf("x%d-%d", w, i), 1)))
+			}
+		}
+		for w := range batches {
+			writers.Go(func() {
+				for _, b := range batches[w] {
+					if _, errs[w] = p.progression.Apply(t.Context(), b); errs[w] != nil {
+						return
+					}
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { writers.Wait(); close(done) }()
+		for running := true; running; {
+			select {
+			case <-done:
+				running = false
+			default:
+			}
+			require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
+		}
+		require.Equal(t, make([]error, len(errs)), errs)
+		require.Zero(t, p.gauge(t, "ledger_drift_players"))
+		require.Zero(t, p.gauge(t, "leaderboard_drift_entries"))
+	})
+}
+
+// A sample is bounded, and the next tick goes on where it ended, also after a Redis that was away.
+func TestArchiveComparesEverybodyInTurn(t *testing.T) {
+	t.Parallel()
+	rdb, server := storetest.Miniredis(t)
+	p, _ := drifting(t, storetest.SQLite(t), rdb)
+	var rows [][]any
+	for i := range 250 {
+		rows = append(rows, []any{fmt.Sprintf("p%03d", i), i % 200 / 199, 1, 0, 0, 0}) // p199 has 1 XP from nowhere
+	}
+	players := store.Table{Name: "player", Columns: []string{"player_id", "xp", "level", "entries", "created_at", "updated_at"}, Key: []string{"player_id"}}
+	require.NoError(t, players.InsertMissing(t.Context(), p.db.Queries, rows))
+	_, err := p.progression.Apply(t.Context(), batch(t, scored("p150", "s", 1, noon)))
+	require.NoError(t, err)
+	for range 2 {
+		require.Equal(t, "players_compared=100 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
+		server.SetError("LOADING gone")
+		_, err := p.archive.Sweep(t.Context())
+		require.ErrorIs(t, err, fault.RedisUnavailable)
+		server.SetError("")
+		require.Equal(t, "players_compared=100 players_drifted=0 entries_compared=2 entries_drifted=0", p.drifts(t))
+		require.Equal(t, "players_compared=53 players_drifted=1 entries_compared=0 entries_drifted=0", p.drifts(t))
+	}
 }

@@ -115,7 +115,10 @@ func newPath(t *testing.T, db *store.DB, rdb *redis.Client) *path {
 		Catalog: current, Ledger: &progression.Ledger{DB: db, Catalog: current, Now: p.now}, Receipts: receipts, Windows: windows,
 		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
 	}
-	p.archive = &pipeline.Archive{Catalog: current, Windows: windows, Ranking: p.ranking, Metrics: metrics}
+	p.archive = &pipeline.Archive{
+		Catalog: current, Windows: windows, Ledger: p.progression.Ledger, Ranking: p.ranking, Metrics: metrics,
+		Log: slog.New(slog.DiscardHandler),
+	}
 	p.redrive = &pipeline.Redrive{
 		Bus: p.bus, Queues: []string{"events", "progression"}, Rejected: p.rejected, Metrics: metrics, Wait: 300 * time.Millisecond,
 	}
@@ -181,7 +184,7 @@ func (p *path) queued(t *testing.T, queue string) []bus.Message {
 	return messages
 }
 
-// metrics gives every counter that is not 0, and the count of every histogram, by name and labels.
+// metrics gives every counter and gauge that is not 0, and the count of every histogram, by name and labels.
 func (p *path) metrics(t *testing.T) map[string]int {
 	t.Helper()
 	families, err := p.registry.Gather()
@@ -193,7 +196,7 @@ func (p *path) metrics(t *testing.T) map[string]int {
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetName() + "=" + l.GetValue()
 			}
-			if v := int(m.GetCounter().GetValue()) + int(m.GetHistogram().GetSampleCount()); v != 0 {
+			if v := int(m.GetCounter().GetValue()) + int(m.GetGauge().GetValue()) + int(m.GetHistogram().GetSampleCount()); v != 0 {
 				values[name] = v
 			}
 		}

@@ -45,6 +45,8 @@ type Metrics struct {
 	WindowCloses       prometheus.Counter
 	WindowFailures     prometheus.Counter
 	DeadLetters        *prometheus.CounterVec // fate
+	LedgerDrift        prometheus.Gauge
+	LeaderboardDrift   prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of the path.
@@ -52,6 +54,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	f := promauto.With(registerer)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -70,6 +75,10 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		WindowCloses:   counter("window_closes_total", "Steps of windows towards the archive."),
 		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
 		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate"),
+		LedgerDrift: gauge("ledger_drift_players",
+			"Players of the last sample whose balances are not the sum of their ledger rows."),
+		LeaderboardDrift: gauge("leaderboard_drift_entries",
+			"Entries of the last sample that Redis held otherwise than SQL, or not at all."),
 	}
 }
 

@@ -93,6 +93,7 @@ type App struct {
 	progression *pipeline.Progression
 	archive     *pipeline.Archive
 	redrive     *pipeline.Redrive
+	release     *pipeline.Release
 }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
@@ -172,10 +173,13 @@ func New(config Config, options Options) (*App, error) {
 		Catalog: current, Ledger: a.ledger, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
-	a.archive = &pipeline.Archive{Catalog: current, Windows: a.windows, Ranking: a.ranking, Metrics: metrics}
+	a.archive = &pipeline.Archive{
+		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Metrics: metrics, Log: options.Log,
+	}
 	a.redrive = &pipeline.Redrive{
 		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
 	}
+	a.release = &pipeline.Release{Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues}
 	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry}.Handler()
 	return a, nil
 }
@@ -190,7 +194,8 @@ func (a *App) open() (err error) {
 	if a.receipts, err = receipt.NewKeys(a.config.ReceiptKeys[0], a.config.ReceiptKeys[1:]...); err != nil {
 		return fmt.Errorf("RECEIPT_SECRET: %w", err)
 	}
-	if a.db, err = store.Open(a.config.DBURL); err != nil {
+	database := store.Options{TLS: a.config.DBTLS, MaxConns: a.config.DBMaxConns, Registerer: a.registry}
+	if a.db, err = database.Open(a.config.DBURL); err != nil {
 		return fmt.Errorf("DB_URL: %w", err)
 	}
 	if a.redis, err = store.OpenRedis(a.config.RedisURL); err != nil {

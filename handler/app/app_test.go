@@ -211,6 +211,7 @@ func labels(a *App) map[string]*regexp.Regexp {
 		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf("impossible-value", "minimum-interval", "score-velocity"),
 		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
 		"result": anyOf("applied", "repeated", "invalid"), "fate": anyOf("redriven", "given-up"),
+		"cause": anyOf("deadlock", "lock_wait", "busy"),
 	}
 }
 
@@ -313,6 +314,7 @@ func TestMetrics(t *testing.T) {
 		{"receipts_issued_total", nil, 1},
 		{"leaderboard_updates_total", nil, 1},
 		{"event_to_rank_seconds_count", nil, 1},
+		{"database_retries_total", nil, 0},
 		{"window_closes_total", nil, 0},
 		{"window_close_failures_total", nil, 0},
 	} {
@@ -387,6 +389,7 @@ func TestScopes(t *testing.T) {
 		{"POST", "/v1/receipts/verify", "", verdict, game},
 		{"GET", "/v1/operations/rejected", "", "", operators},
 		{"GET", "/v1/operations/rejected/{id}", "/v1/operations/rejected/x", "", found(operators, 404)},
+		{"POST", "/v1/operations/rejected/{id}/release", "/v1/operations/rejected/x/release", "", found(operators, 404)},
 		{"GET", "/v1/time", "", "", anybody},
 		{"GET", "/healthz", "", "", anybody},
 		{"GET", "/readyz", "", "", anybody},

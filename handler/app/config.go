@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"liveops/core/receipt"
 	"liveops/core/signing"
+	"liveops/core/store"
 )
 
 // minSecret is the least length of an HMAC secret, in bytes.
@@ -21,6 +23,8 @@ const minSecret = 32
 // Config is everything the environment decides. ReadConfig is the only reader of the environment.
 type Config struct {
 	DBURL            string
+	DBTLS            *tls.Config // nil: none
+	DBMaxConns       int
 	RedisURL         string
 	RedisOneNode     bool   // Redis is no cluster, so that one script may take many players
 	BusKind          string // memory or servicebus
@@ -44,6 +48,7 @@ func (c Config) LogValue() slog.Value {
 		slog.String("bus", c.BusKind), slog.String("events_queue", c.EventsQueue), slog.String("progression_queue", c.ProgressionQueue),
 		slog.String("catalog", c.CatalogFile), slog.String("metrics_addr", c.MetricsAddr), slog.String("log_level", c.LogLevel.String()),
 		slog.Duration("skew", c.Skew), slog.Duration("hold", c.Hold), slog.Int("keys", len(c.Keys)),
+		slog.Bool("db_tls", c.DBTLS != nil), slog.Int("db_max_conns", c.DBMaxConns),
 	)
 }
 
@@ -101,6 +106,15 @@ func (s *source) duration(name string, otherwise, least, most time.Duration) tim
 	return d
 }
 
+func (s *source) number(name string, otherwise, least, most int) int {
+	text := s.text(name, strconv.Itoa(otherwise))
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		s.problem("%s: %q is not a number from %d to %d", name, text, least, most)
+	}
+	return n
+}
+
 // secrets reads a comma-separated list of secrets: the first signs, all verify, so that two are live during a rotation.
 // Their text never appears in a problem.
 func (s *source) secrets(name, value string) [][]byte {
@@ -132,8 +146,12 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		MetricsAddr:      s.text("METRICS_ADDR", ":9464"),
 		Skew:             s.duration("SIGNATURE_SKEW", 5*time.Minute, time.Second, time.Hour),
 		Hold:             s.duration("BATCH_HOLD", 10*time.Second, 0, 45*time.Second),
+		DBMaxConns:       s.number("DB_MAX_CONNS", store.DefaultMaxConns, 1, 10_000),
 	}
 	var err error
+	if c.DBTLS, err = store.TLS(s.text("DB_TLS", "false")); err != nil {
+		s.problem("DB_TLS: %w", err)
+	}
 	if c.RedisOneNode, err = strconv.ParseBool(s.text("REDIS_ONE_NODE", "false")); err != nil {
 		s.problem("REDIS_ONE_NODE: neither true nor false")
 	}

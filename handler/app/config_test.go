@@ -37,6 +37,8 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, []string{"servicebus", "events", "progression", ":9464"}, []string{c.BusKind, c.EventsQueue, c.ProgressionQueue, c.MetricsAddr})
 	require.Equal(t, []time.Duration{5 * time.Minute, 10 * time.Second}, []time.Duration{c.Skew, c.Hold})
 	require.Equal(t, slog.LevelInfo, c.LogLevel)
+	require.Nil(t, c.DBTLS)
+	require.Equal(t, 32, c.DBMaxConns)
 	require.Len(t, c.Keys, 1)
 	require.Equal(t, "server", c.Keys[0].ID)
 	require.Equal(t, signing.Server, c.Keys[0].Class)
@@ -51,7 +53,7 @@ func TestConfigSettings(t *testing.T) {
 	delete(settings, "SERVICEBUS")
 	maps.Copy(settings, map[string]string{
 		"SERVICEBUS__fullyQualifiedNamespace": "x.servicebus.windows.net", "EVENTS_QUEUE": "e", "PROGRESSION_QUEUE": "p",
-		"METRICS_ADDR": "off", "SIGNATURE_SKEW": "1m", "BATCH_HOLD": "0s", "LOG_LEVEL": "DEBUG",
+		"METRICS_ADDR": "off", "SIGNATURE_SKEW": "1m", "BATCH_HOLD": "0s", "LOG_LEVEL": "DEBUG", "DB_TLS": "true", "DB_MAX_CONNS": "4",
 		"HMAC_SECRET": secret("new") + "," + secret("old"), "RECEIPT_SECRET": secret("r-new") + "," + secret("r-old"),
 		"HMAC_KEYS": `[{"id":"app","class":"client","secrets":["` + secret("client") + `"]}]`,
 	})
@@ -60,6 +62,9 @@ func TestConfigSettings(t *testing.T) {
 	require.Equal(t, []string{"", "x.servicebus.windows.net", "e", "p", "off"}, []string{c.ServiceBus, c.Namespace, c.EventsQueue, c.ProgressionQueue, c.MetricsAddr})
 	require.Equal(t, []time.Duration{time.Minute, 0}, []time.Duration{c.Skew, c.Hold})
 	require.Equal(t, slog.LevelDebug, c.LogLevel)
+	require.NotNil(t, c.DBTLS)
+	require.False(t, c.DBTLS.InsecureSkipVerify)
+	require.Equal(t, 4, c.DBMaxConns)
 	require.Len(t, c.Keys, 2)
 	require.Len(t, c.Keys[0].Secrets, 2, "two are live during a rotation")
 	require.Equal(t, signing.Client, c.Keys[1].Class)
@@ -91,10 +96,10 @@ func TestConfigProblems(t *testing.T) {
 		},
 		"everything wrong": {
 			map[string]string{
-				"BUS_KIND": "kafka", "SIGNATURE_SKEW": "soon", "BATCH_HOLD": "1h", "LOG_LEVEL": "loud",
+				"BUS_KIND": "kafka", "SIGNATURE_SKEW": "soon", "BATCH_HOLD": "1h", "LOG_LEVEL": "loud", "DB_TLS": "yes", "DB_MAX_CONNS": "many",
 				"HMAC_SECRET": "hush-short", "RECEIPT_SECRET": "hush-short", "CURSOR_SECRET": "hush-short",
 			},
-			[]string{"SIGNATURE_SKEW", "BATCH_HOLD", "BUS_KIND", "LOG_LEVEL", "HMAC_SECRET: secret 1", "RECEIPT_SECRET: secret 1", "CURSOR_SECRET has 10 bytes"},
+			[]string{"SIGNATURE_SKEW", "BATCH_HOLD", `DB_MAX_CONNS: "many"`, "DB_TLS: neither", "BUS_KIND", "LOG_LEVEL", "HMAC_SECRET: secret 1", "RECEIPT_SECRET: secret 1", "CURSOR_SECRET has 10 bytes"},
 		},
 		"both ways to the broker":  {map[string]string{"SERVICEBUS__fullyQualifiedNamespace": "x"}, []string{"one of the two"}},
 		"the second secret short":  {map[string]string{"HMAC_SECRET": secret("a") + ",hush-short"}, []string{"HMAC_SECRET: secret 2 of the list has 10 bytes"}},
@@ -105,6 +110,9 @@ func TestConfigProblems(t *testing.T) {
 		"a secret used twice":      {map[string]string{"HMAC_KEYS": `[{"id":"a","class":"client","secrets":["` + secret("hmac") + `"]}]`}, []string{`signing keys: key "a"`}},
 		"skew below":               {map[string]string{"SIGNATURE_SKEW": "0s"}, []string{"SIGNATURE_SKEW"}},
 		"hold below":               {map[string]string{"BATCH_HOLD": "-1s"}, []string{"BATCH_HOLD"}},
+		"no connection":            {map[string]string{"DB_MAX_CONNS": "0"}, []string{"DB_MAX_CONNS"}},
+		"a CA that is not there":   {map[string]string{"DB_TLS": filepath.Join(dir, "none.pem")}, []string{"DB_TLS: neither true, false, skip-verify nor a file of CA certificates: open"}},
+		"a CA that is none":        {map[string]string{"DB_TLS": file("ca.pem", "hush")}, []string{"DB_TLS: no CA certificate in "}},
 		"both a value and a file":  {map[string]string{"HMAC_SECRET_FILE": file("both", secret("file"))}, []string{"HMAC_SECRET and HMAC_SECRET_FILE are both set"}},
 		"both, of a required one":  {map[string]string{"DB_URL_FILE": file("db", "hush")}, []string{"DB_URL and DB_URL_FILE are both set"}},
 		"a file that is not there": {map[string]string{"CURSOR_SECRET": "", "CURSOR_SECRET_FILE": filepath.Join(dir, "none")}, []string{"CURSOR_SECRET_FILE: open"}},

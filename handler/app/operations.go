@@ -2,18 +2,31 @@ package app
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
+	"liveops/core/fault"
 	"liveops/core/rejected"
 	"liveops/handler/web"
 )
 
-// listRejected answers what had no effect, newest first.
+// listRejected answers what had no effect, newest first: of one stage with ?stage=, released or not with ?state=.
 func (a *App) listRejected(w http.ResponseWriter, r *http.Request, c caller) error {
 	n, err := limit(r, c, 20)
 	if err != nil {
 		return err
 	}
-	rows, next, err := a.rejected.List(r.Context(), rejected.Filter{After: r.URL.Query().Get("cursor"), Limit: n})
+	stage, err := oneOf(r, "stage", "fairness", "progression", "redrive")
+	if err != nil {
+		return err
+	}
+	state, err := oneOf(r, "state", string(rejected.Open), string(rejected.Released))
+	if err != nil {
+		return err
+	}
+	rows, next, err := a.rejected.List(r.Context(), rejected.Filter{
+		After: r.URL.Query().Get("cursor"), Limit: n, Stage: stage, State: rejected.State(state),
+	})
 	if err != nil {
 		return err
 	}
@@ -35,9 +48,38 @@ func (a *App) showRejected(w http.ResponseWriter, r *http.Request, _ caller) err
 	return web.JSON(w, http.StatusOK, answer)
 }
 
+// releaseRejected puts a rejected event back on its way. It asks for no Idempotency-Key: releasing twice is releasing once, by
+// the mark on the rejection and the ledger's unique key, however long ago the first was. The body may be empty.
+func (a *App) releaseRejected(w http.ResponseWriter, r *http.Request, c caller) error {
+	row, err := a.release.Event(r.Context(), r.PathValue("id"), c.key.ID)
+	if err != nil {
+		return err
+	}
+	return web.JSON(w, http.StatusOK, map[string]any{
+		"id": row.ID, "queue": row.Release.Queue, "released_at": timestamp(row.Release.At), "released_by": row.Release.By,
+	})
+}
+
 func rejection(row rejected.Rejection) map[string]any {
-	return map[string]any{
+	answer := map[string]any{
 		"id": row.ID, "stage": row.Stage, "message_id": row.MessageID, "player_id": row.PlayerID, "event_id": row.EventID,
 		"code": row.Code, "detail": row.Detail, "first_at": timestamp(row.FirstAt), "last_at": timestamp(row.LastAt), "times": row.Times,
+		"released_at": nil, "released_by": nil,
 	}
+	if !row.Release.At.IsZero() {
+		answer["released_at"], answer["released_by"] = timestamp(row.Release.At), row.Release.By
+	}
+	return answer
+}
+
+// oneOf reads a parameter that takes one of a few words, empty when it is not sent.
+func oneOf(r *http.Request, name string, words ...string) (string, error) {
+	word := r.URL.Query().Get(name)
+	if word != "" && !slices.Contains(words, word) {
+		return "", &fault.Error{
+			Code: fault.MalformedRequest, Detail: name + " is one of " + strings.Join(words, ", "),
+			Fields: []fault.Field{{Pointer: "/" + name, Code: fault.FieldRange}},
+		}
+	}
+	return word, nil
 }
