@@ -15,6 +15,8 @@ import (
 	_ "time/tzdata" // boards name IANA zones
 
 	"github.com/alecthomas/kong"
+
+	"liveops/handler/app"
 )
 
 // version is set by the build.
@@ -47,10 +49,12 @@ type commands struct {
 	Top     topCommand     `cmd:"" help:"Print the top of a board."`
 	Verify  verifyCommand  `cmd:"" help:"Check a receipt."`
 	Migrate migrateCommand `cmd:"" help:"Bring a database's schema up to date."`
+	Rebuild rebuildCommand `cmd:"" help:"Make the rankings in Redis anew from the database."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 func main() {
+	app.KeepStderrClean()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

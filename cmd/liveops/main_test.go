@@ -131,7 +131,7 @@ func TestHelp(t *testing.T) {
 
 	parser, err := kong.New(&commands{})
 	require.NoError(t, err)
-	require.Len(t, parser.Model.Children, 8)
+	require.Len(t, parser.Model.Children, 9)
 	for _, child := range parser.Model.Children {
 		require.Contains(t, o.out, "\n  "+child.Name+" ")
 		help := command(t, "", child.Name, "--help")

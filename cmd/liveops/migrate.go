@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-
-	"liveops/core/store"
 )
 
 type migrateCommand struct {
-	DB string `name:"db" help:"The database, mysql://user:password@host:port/name or sqlite:PATH." env:"DB_URL" required:"" placeholder:"URL"`
+	database
 }
 
 // Help implements kong's longer help.
@@ -20,9 +18,9 @@ Examples:
   liveops migrate --db sqlite:/var/lib/liveops/liveops.db`
 }
 
-// Run migrates. The driver of SQLite is linked with local/stack.
+// Run migrates.
 func (c migrateCommand) Run(ctx context.Context, t *terminal) error {
-	db, err := store.Open(c.DB)
+	db, err := c.open()
 	if err != nil {
 		return err
 	}
