@@ -26,7 +26,8 @@ stage: build ## assemble the Functions script root in build/wwwroot
 	install -m 0755 bin/handler build/wwwroot/handler
 	cp examples/arena/catalog.yaml build/wwwroot/catalog.yaml
 
-lint: $(TOOLS)/golangci-lint $(TOOLS)/staticcheck ## go vet, staticcheck and golangci-lint
+lint: $(TOOLS)/golangci-lint $(TOOLS)/staticcheck ## go mod tidy, go vet, staticcheck and golangci-lint
+	go mod tidy -diff
 	go vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/golangci-lint run
