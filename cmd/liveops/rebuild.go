@@ -57,10 +57,7 @@ func (c rebuildCommand) Run(ctx context.Context, t *terminal) error {
 		return fmt.Errorf("the database lacks %s: run liveops migrate", strings.Join(missing, ", "))
 	}
 	windows := &season.Windows{DB: db}
-	ranking := &leaderboard.Ranking{Redis: rdb, DB: db, Entries: leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) {
-		board, known := game.Boards[name]
-		return board, known
-	}}}
+	ranking := &leaderboard.Ranking{Redis: rdb, DB: db, Entries: leaderboard.Entries{Boards: game.Board}}
 	chosen, err := c.choose(ctx, game, windows)
 	if err != nil {
 		return err

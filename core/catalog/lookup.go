@@ -23,6 +23,12 @@ func (c Curve) Next(level int) (int64, bool) {
 	return c.Table[level], true
 }
 
+// Board finds a board by its name.
+func (c *Catalog) Board(name string) (Board, bool) {
+	board, known := c.Boards[name]
+	return board, known
+}
+
 // Item finds an item by its name, or by its family: "eco-c00" is of the family "eco-*". The longest family wins.
 func (c *Catalog) Item(name string) (Item, bool) {
 	if item, ok := c.Items[name]; ok {
@@ -52,8 +58,8 @@ func (c *Catalog) Fed(board string) []string {
 	return fed
 }
 
-// clock reads a local time of a season, as if it were UTC.
-func (Season) clock(text string) (time.Time, error) {
+// ClockTime reads Starts or Ends: what the clocks of a zone show then, as if it were UTC.
+func (Season) ClockTime(text string) (time.Time, error) {
 	if t, err := time.Parse("2006-01-02", text); err == nil {
 		return t, nil
 	}

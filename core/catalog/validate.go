@@ -232,17 +232,17 @@ func (v *validation) seasons() {
 		if s.ID <= before.ID {
 			v.problem(path+".id", "must sort after %q: ids sort as the seasons follow each other", before.ID)
 		}
-		starts, err := s.clock(s.Starts)
+		starts, err := s.ClockTime(s.Starts)
 		if err != nil {
 			v.problem(path+".starts", "must be like 2026-11-22 or 2026-11-22T18:00")
 		}
-		ends, err := s.clock(s.Ends)
+		ends, err := s.ClockTime(s.Ends)
 		if err != nil {
 			v.problem(path+".ends", "must be like 2026-11-22 or 2026-11-22T18:00")
 		} else if !ends.After(starts) {
 			v.problem(path+".ends", "must be after starts")
 		}
-		if end, err := before.clock(before.Ends); err == nil && starts.Before(end) {
+		if end, err := before.ClockTime(before.Ends); err == nil && starts.Before(end) {
 			v.problem(path+".starts", "before the end of %s: seasons stand in order and do not overlap", before.ID)
 		}
 		before = s

@@ -90,10 +90,7 @@ func newPath(t *testing.T, db *store.DB, rdb *redis.Client) *path {
 	metrics := pipeline.NewMetrics(p.registry)
 	p.gate = &gate.Gate{Redis: rdb, Fairness: func() catalog.Fairness { return p.game.Fairness }, Now: p.now}
 	p.rejected = &rejected.Store{DB: db, Now: p.now}
-	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) {
-		board, known := p.game.Boards[name]
-		return board, known
-	}}
+	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return p.game.Board(name) }}
 	p.ranking, err = leaderboard.NewRanking(rdb, db, entries, []byte(strings.Repeat("c", 32)))
 	require.NoError(t, err)
 	receipts, err := receipt.NewKeys(receipt.Key{ID: "r1", Secret: []byte(strings.Repeat("r", 32))})

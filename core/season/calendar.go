@@ -23,11 +23,11 @@ func NewCalendar(name string, board catalog.Board, seasons []catalog.Season) (*C
 	}
 	c := &Calendar{board: name, zone: zone}
 	for _, s := range seasons {
-		starts, err := wallTime(s.Starts)
+		starts, err := s.ClockTime(s.Starts)
 		if err != nil {
 			return nil, fmt.Errorf("season %s: starts: %w", s.ID, err)
 		}
-		ends, err := wallTime(s.Ends)
+		ends, err := s.ClockTime(s.Ends)
 		if err != nil {
 			return nil, fmt.Errorf("season %s: ends: %w", s.ID, err)
 		}
@@ -112,15 +112,4 @@ func instant(wall time.Time, zone *time.Location) time.Time {
 		}
 		at = next
 	}
-}
-
-func wallTime(text string) (time.Time, error) {
-	if t, err := time.Parse(time.DateOnly, text); err == nil {
-		return t, nil
-	}
-	t, err := time.Parse("2006-01-02T15:04", text)
-	if err != nil {
-		return t, fmt.Errorf("%q is neither 2006-01-02 nor 2006-01-02T15:04", text)
-	}
-	return t, nil
 }

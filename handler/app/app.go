@@ -147,10 +147,7 @@ func New(config Config, options Options) (*App, error) {
 	}
 	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
 	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
-	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) {
-		board, known := current().Boards[name]
-		return board, known
-	}}
+	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return current().Board(name) }}
 	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("CURSOR_SECRET: %w", err)
