@@ -16,6 +16,8 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -105,6 +107,12 @@ func decode(stage string, batch []bus.Message) (events []event.Accepted, trace m
 		}
 	}
 	return events, trace, aside
+}
+
+// derivedID is the id of a message that is sent once more: the same for the same id and occasion, and unlike the id itself.
+func derivedID(kind, id, occasion string) string {
+	sum := sha256.Sum256([]byte(id + "\n" + occasion))
+	return kind + "-" + hex.EncodeToString(sum[:16])
 }
 
 // messages wraps events for the next queue. The id is the event's identity, so that the broker can drop repeats.

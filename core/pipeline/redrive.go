@@ -3,8 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -112,6 +110,5 @@ func (r *Redrive) move(ctx context.Context, queue string, letter bus.Delivery) (
 // redriveID is another id than the message had, because duplicate detection would silently drop the same one; and the same
 // one for the same try, so that a repeat after a crash is dropped.
 func redriveID(id string, try int) string {
-	sum := sha256.Sum256([]byte(id + "\n" + strconv.Itoa(try)))
-	return "redrive-" + hex.EncodeToString(sum[:16])
+	return derivedID("redrive", id, strconv.Itoa(try))
 }

@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,6 +75,5 @@ func origin(givenUp rejected.Rejection) string {
 // releaseID is the same for every release of a rejection, so that a repeat is dropped where duplicates are detected; and
 // not the id the message had, or the release would be.
 func releaseID(rejection string) string {
-	sum := sha256.Sum256([]byte(rejection + "\nrelease"))
-	return "release-" + hex.EncodeToString(sum[:16])
+	return derivedID("release", rejection, "release")
 }
