@@ -48,20 +48,6 @@ func (p policy) wait(whole, now, n int64) int64 {
 	return max(0, p.charge(whole, now, n)-now-p.span())
 }
 
-// admit says how many of n events pass under every policy now, and the states after them. wholes has a state for each
-// policy.
-func admit(policies []policy, wholes []int64, now, n int64) (admitted int64, after []int64) {
-	admitted = n
-	for i, p := range policies {
-		admitted = min(admitted, p.room(wholes[i], now))
-	}
-	after = make([]int64, len(policies))
-	for i, p := range policies {
-		after[i] = p.charge(wholes[i], now, admitted)
-	}
-	return admitted, after
-}
-
 // retry is how long to wait until as many of the throttled events as ever pass at once would pass.
 func retry(policies []policy, wholes []int64, now, throttled int64) time.Duration {
 	if throttled == 0 {

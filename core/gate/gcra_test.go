@@ -166,3 +166,17 @@ func TestNewPolicy(t *testing.T) {
 		require.ErrorContains(t, err, `rate "burst"`)
 	}
 }
+
+// admit says how many of n events pass under every policy now, and the states after them. wholes has a state for each
+// policy.
+func admit(policies []policy, wholes []int64, now, n int64) (admitted int64, after []int64) {
+	admitted = n
+	for i, p := range policies {
+		admitted = min(admitted, p.room(wholes[i], now))
+	}
+	after = make([]int64, len(policies))
+	for i, p := range policies {
+		after[i] = p.charge(wholes[i], now, admitted)
+	}
+	return admitted, after
+}
