@@ -3,7 +3,6 @@ package event
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -200,7 +199,7 @@ func depth(text []byte) int {
 }
 
 func tooLarge() error {
-	return fault.EventTooLarge.Errorf("an event may have at most %s bytes", strconv.Itoa(MaxSize))
+	return fault.EventTooLarge.Errorf("an event may have at most %d bytes", MaxSize)
 }
 
 func invalid(problems ...fault.Field) error {
