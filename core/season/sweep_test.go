@@ -451,6 +451,7 @@ func TestFreezeDoesNotPassARunningIngest(t *testing.T) {
 					var count int64
 					err := db.Tx(t.Context(), func(tx *store.Tx) error {
 						tries.Add(1)
+						now := c.Now() // once: the clock moves meanwhile, and no window may come up twice
 						set, err := w.Load(t.Context(), tx.Queries, true)
 						if err != nil {
 							return err
@@ -459,7 +460,7 @@ func TestFreezeDoesNotPassARunningIngest(t *testing.T) {
 						var rows [][]any
 						for _, board := range []string{"a", "b"} {
 							for day := range 3 {
-								for _, window := range set.At(board, c.Now().AddDate(0, 0, -day)) {
+								for _, window := range set.At(board, now.AddDate(0, 0, -day)) {
 									rows = append(rows, []any{board, window.ID, fmt.Sprintf("player-%d-%d", worker, n)})
 								}
 							}
