@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -21,8 +22,11 @@ const schemaVersion = `CREATE TABLE IF NOT EXISTS schema_version (
 	applied_at BIGINT NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */`
 
+// ErrNewerSchema says that the database has a migration this program does not know: it belongs to a newer version.
+var ErrNewerSchema = errors.New("which this program does not know: it belongs to a newer version")
+
 // Migrate brings the schema to the newest version this program knows and gives the names of what it applied. It refuses a
-// schema that is newer than the program. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
+// schema that is newer than the program with ErrNewerSchema. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
 // die between a statement and the row that records it.
 func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	if _, err := db.Exec(ctx, schemaVersion); err != nil {
@@ -49,7 +53,7 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 }
 
 // Pending lists the migrations this program knows and the database lacks. A database that has one this program does not
-// know is an error: it belongs to a newer program.
+// know is ErrNewerSchema.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	applied := map[string]bool{}
 	err := db.Each(ctx, "SELECT version FROM schema_version", nil, func(scan func(...any) error) error {
@@ -74,7 +78,7 @@ func (db *DB) Pending(ctx context.Context) ([]string, error) {
 		delete(applied, name)
 	}
 	for unknown := range applied {
-		return nil, fmt.Errorf("the database has migration %q, which this program does not know: it belongs to a newer version", unknown)
+		return nil, fmt.Errorf("the database has migration %q, %w", unknown, ErrNewerSchema)
 	}
 	return pending, nil
 }

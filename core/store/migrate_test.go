@@ -49,7 +49,7 @@ func TestASchemaOfANewerProgramIsRefused(t *testing.T) {
 		_, err = db.Migrate(t.Context())
 		require.ErrorContains(t, err, `"9999_hindsight"`)
 		_, err = db.Pending(t.Context())
-		require.ErrorContains(t, err, "newer version")
+		require.ErrorIs(t, err, store.ErrNewerSchema)
 	})
 }
 

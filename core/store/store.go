@@ -63,8 +63,12 @@ func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 		}
 		defer func() { <-db.turn }()
 	}
+	var options *sql.TxOptions
+	if db.Dialect == MySQL {
+		options = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
 	for try := 1; ; try++ {
-		err := db.once(ctx, fn)
+		err := db.once(ctx, options, fn)
 		cause := contended(err)
 		if cause == "" {
 			return err
@@ -81,6 +85,16 @@ func (db *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 }
 
+// Snapshot runs fn in a transaction that only reads: all its statements see the database as of one moment, whatever is
+// committed meanwhile. It waits for nobody and keeps nobody waiting.
+func (db *DB) Snapshot(ctx context.Context, fn func(q Queries) error) error {
+	options := &sql.TxOptions{ReadOnly: true}
+	if db.Dialect == MySQL {
+		options.Isolation = sql.LevelRepeatableRead
+	}
+	return db.once(ctx, options, func(tx *Tx) error { return fn(tx.Queries) })
+}
+
 // enter waits until no other transaction runs.
 func (db *DB) enter(ctx context.Context) error {
 	ctx, cancel := db.patient(ctx)
@@ -93,11 +107,7 @@ func (db *DB) enter(ctx context.Context) error {
 	}
 }
 
-func (db *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
-	var options *sql.TxOptions
-	if db.Dialect == MySQL {
-		options = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	}
+func (db *DB) once(ctx context.Context, options *sql.TxOptions, fn func(tx *Tx) error) error {
 	tx, end, err := db.begin(ctx, options)
 	if err != nil {
 		return unavailable(err)

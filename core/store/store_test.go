@@ -68,6 +68,29 @@ func TestTxCommitsOrRollsBack(t *testing.T) {
 	})
 }
 
+func TestASnapshotSeesOneMoment(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		counters(t, db, "a")
+		n := func(q store.Queries) (n int64) {
+			require.NoError(t, q.Row(t.Context(), "SELECT n FROM counter WHERE name = 'a'", nil, &n))
+			return n
+		}
+		require.NoError(t, db.Snapshot(t.Context(), func(q store.Queries) error {
+			require.EqualValues(t, 0, n(q))
+			require.NoError(t, db.Tx(t.Context(), func(tx *store.Tx) error { return add(t.Context(), tx.Queries, "a") }), "nobody waits for a reader")
+			require.EqualValues(t, 1, n(db.Queries))
+			require.EqualValues(t, 0, n(q), "its moment has not passed")
+			return nil
+		}))
+		stop := errors.New("seen enough")
+		require.Equal(t, stop, db.Snapshot(t.Context(), func(store.Queries) error { return stop }))
+		if db.Dialect == store.MySQL {
+			require.Error(t, db.Snapshot(t.Context(), func(q store.Queries) error { return add(t.Context(), q, "a") }), "it only reads")
+		}
+	})
+}
+
 func TestTxPassesFaultsOn(t *testing.T) {
 	t.Parallel()
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
