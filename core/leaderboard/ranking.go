@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
@@ -19,27 +21,33 @@ import (
 // Ranking is the projection of the entries into Redis, from which ranks are read. Three keys hold one window, in one slot:
 //
 //	rank:{board:window}:order    zset   score: the standing, less is better · member: achieved at, 12 hex digits of ms, and player
-//	rank:{board:window}:players  hash   player → version:member · "" → the form, once every entry is there
+//	rank:{board:window}:players  hash   player → version:member · "" → the form and the epoch, once every entry is there
 //	rank:{board:window}:rebuild  string token of the rebuild that is under way, until its lease ends
+//	rank:epoch                   hash   the epoch, and the servers that held it
 //
 // Every entry has its place in the zset's own ascending order: score, who reached it first, player id.
 //
-// A window whose hash does not name the form, or whose keys differ in size, is not complete: nobody reads ranks from it, and
-// whoever meets it rebuilds it from SQL. A rank is therefore right or not given, whatever Redis has lost, as long as Redis
-// does not go back to an older state of a whole window, as it may when a replica takes over; Rebuild puts that right.
+// A window whose hash does not name the form and the epoch, or whose keys differ in size, is not complete: nobody reads ranks
+// from it, and whoever meets it rebuilds it from SQL; meanwhile SQL answers for it. A rank is therefore right or not given,
+// whatever Redis has lost. Only a Redis that goes back to an older state of a whole window, as it may when it starts from a
+// snapshot or a replica takes over, is found out no sooner than the next call of Epoch.
 //
 // A Ranking must not be copied.
 type Ranking struct {
 	Redis   redis.UniversalClient
 	DB      *store.DB
 	Entries Entries
-	// Patience is how long a call waits for a rebuild before it gives fault.Rebuilding. 0: until its context ends.
+	// Patience is how long a read waits for Redis, or for a rebuild, before it asks SQL. 0: until its context ends.
 	Patience time.Duration
+	// SQLReads counts the reads that SQL answered; nil: nobody does.
+	SQLReads prometheus.Counter
 	// Settle is how long a committed row may take to be projected before Compare calls it a drift; default 2s.
 	Settle time.Duration
 
 	cursors  cursors
 	rebuilds singleflight.Group
+	epoch    atomic.Int64
+	sqlReads chan struct{} // a place for each read that SQL may be at work on; nil: none
 }
 
 const (
@@ -47,6 +55,10 @@ const (
 	rebuildLease   = 10 * time.Second
 	rebuildPoll    = 50 * time.Millisecond
 	rebuildTimeout = 10 * time.Minute
+
+	// sqlReads bounds the reads that SQL answers at a time: each counts rows, up to the whole window, on the database that
+	// everything else needs.
+	sqlReads = 4
 )
 
 //go:embed complete.lua
@@ -77,7 +89,9 @@ func NewRanking(rdb redis.UniversalClient, db *store.DB, entries Entries, cursor
 	if len(cursorKey) < 32 {
 		return nil, fmt.Errorf("the cursor key has %d bytes, at least 32 are needed", len(cursorKey))
 	}
-	return &Ranking{Redis: rdb, DB: db, Entries: entries, cursors: cursors{key: cursorKey}}, nil
+	return &Ranking{
+		Redis: rdb, DB: db, Entries: entries, cursors: cursors{key: cursorKey}, sqlReads: make(chan struct{}, sqlReads),
+	}, nil
 }
 
 // Project writes committed rows into Redis. It may be repeated and come in any order, late or twice: a row replaces only an
@@ -157,6 +171,15 @@ func (r *Ranking) Rebuild(ctx context.Context, board, windowID string) error {
 	return r.rebuild(ctx, w, true)
 }
 
+// Complete returns when the window's projection is complete, rebuilding it if it is not.
+func (r *Ranking) Complete(ctx context.Context, board, windowID string) error {
+	w, err := r.window(board, windowID)
+	if err != nil {
+		return err
+	}
+	return r.ensure(ctx, w)
+}
+
 // Drop removes a window's projection. A read of the window makes it again.
 func (r *Ranking) Drop(ctx context.Context, board, windowID string) error {
 	return store.RedisError("drop ranking", r.Redis.Unlink(ctx, window{id: windowID, board: board}.keys()...).Err())
@@ -164,17 +187,9 @@ func (r *Ranking) Drop(ctx context.Context, board, windowID string) error {
 
 // ensure waits until the window is complete.
 func (r *Ranking) ensure(ctx context.Context, w window) error {
-	var patience <-chan time.Time
-	if r.Patience > 0 {
-		timer := time.NewTimer(r.Patience)
-		defer timer.Stop()
-		patience = timer.C
-	}
 	select {
 	case result := <-r.repair(ctx, w):
 		return result.Err
-	case <-patience:
-		return rebuilding(nil)
 	case <-ctx.Done():
 		return rebuilding(ctx.Err())
 	}
@@ -280,10 +295,11 @@ func (r *Ranking) window(board, id string) (window, error) {
 	if !ok {
 		return window{}, fault.BoardNotFound.Errorf("there is no board %q", board)
 	}
-	w := window{board: board, id: id, order: b.Order, form: "1:desc"}
+	w := window{board: board, id: id, order: b.Order, form: "1:desc:"}
 	if standing(b.Order, 1) > 0 {
-		w.form = "1:asc"
+		w.form = "1:asc:"
 	}
+	w.form += strconv.FormatInt(r.epoch.Load(), 10)
 	return w, nil
 }
 

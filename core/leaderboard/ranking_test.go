@@ -38,6 +38,14 @@ func newRanking(t require.TestingT, db *store.DB, rdb redis.UniversalClient) *Ra
 	return r
 }
 
+// gone is a Redis that is out of reach.
+func gone(t testing.TB) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DisableIdentity: true})
+	require.NoError(t, rdb.Close())
+	return rdb
+}
+
 // ranked orders rows the naive way.
 func ranked(board string, rows []Row) []Ranked {
 	asc := boards[board].Order == "asc"
@@ -111,7 +119,7 @@ func checkAround(t require.TestingT, r *Ranking, board, window string, want []Ra
 func TestRankingModel(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
-		r := newRanking(t, db, rdb)
+		r, without := newRanking(t, db, rdb), newRanking(t, db, gone(t))
 		windows := 0
 		rapid.Check(t, func(t *rapid.T) {
 			windows++
@@ -177,6 +185,13 @@ func TestRankingModel(t *testing.T) {
 
 			require.NoError(t, r.Drop(ctxOf(t), board, window))
 			require.Equal(t, want, paged(t, r, board, window, 5))
+
+			require.Equal(t, want, paged(t, without, board, window, rapid.IntRange(1, 8).Draw(t, "limit without Redis")))
+			for i := range want {
+				checkAround(t, without, board, window, want, i, rapid.IntRange(1, 7).Draw(t, "around without Redis"))
+			}
+			_, err = without.Player(ctxOf(t), board, window, "nobody")
+			require.ErrorIs(t, err, fault.NotRanked)
 		})
 	})
 }
@@ -343,7 +358,7 @@ func TestRedisLosesThings(t *testing.T) {
 				return rdb.ZRem(ctx, order, member(some.AchievedAt, some.Player)).Err()
 			},
 			"a player":        func(ctx context.Context) error { return rdb.HDel(ctx, players, some.Player).Err() },
-			"its other order": func(ctx context.Context) error { return rdb.HSet(ctx, players, "", "1:asc").Err() },
+			"its other order": func(ctx context.Context) error { return rdb.HSet(ctx, players, "", "1:asc:0").Err() },
 			"all but new rows": func(ctx context.Context) error {
 				_ = rdb.Del(ctx, order, players).Err()
 				return r.Project(ctx, rows[:5])
@@ -373,7 +388,7 @@ func TestProjectSetsARebuildGoing(t *testing.T) {
 		rows := mergeScores(t, db, tied("best", "w", 50)...)
 		require.NoError(t, r.Project(t.Context(), rows[:1]))
 		require.Eventually(t, func() bool {
-			return rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val() == "1:desc"
+			return rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val() == "1:desc:0"
 		}, 10*time.Second, time.Millisecond)
 		require.Equal(t, int64(50), rdb.ZCard(t.Context(), "rank:{best:w}:order").Val())
 	})
@@ -474,6 +489,10 @@ func TestARebuildElsewhere(t *testing.T) {
 		require.NoError(t, rdb.Set(t.Context(), lease, "theirs", time.Hour).Err())
 
 		r.Patience = time.Millisecond
+		top, err := r.Top(t.Context(), Query{Board: "best", Window: "w", Limit: 1})
+		require.NoError(t, err)
+		require.Equal(t, ranked("best", rows)[:1], top.Rows, "SQL answers meanwhile")
+		r.sqlReads = nil // it has enough to do
 		_, err = r.Top(t.Context(), Query{Board: "best", Window: "w", Limit: 1})
 		require.ErrorIs(t, err, fault.Rebuilding)
 		require.ErrorIs(t, err, fault.Unavailable)
@@ -622,6 +641,7 @@ func TestRedisDown(t *testing.T) {
 	r := newRanking(t, db, rdb)
 	rows := mergeScores(t, db, Score{Board: "best", Window: "w", Player: "p", Score: 1, At: at(1), EventID: "e", Fresh: true})
 	server.Close()
+	r.sqlReads = nil
 	calls := reads(r, "best")
 	calls["project"] = func(ctx context.Context) error { return r.Project(ctx, rows) }
 	calls["drop"] = func(ctx context.Context) error { return r.Drop(ctx, "best", "w") }
@@ -645,7 +665,7 @@ func TestSQLDown(t *testing.T) {
 	r := newRanking(t, up, rdb)
 	rows := mergeScores(t, up, Score{Board: "best", Window: "w", Player: "p", Score: 1, At: at(1), EventID: "e", Fresh: true})
 	require.NoError(t, r.Project(t.Context(), rows))
-	require.NoError(t, r.ensure(t.Context(), window{board: "best", id: "w", form: "1:desc"}))
+	require.NoError(t, r.ensure(t.Context(), window{board: "best", id: "w", form: "1:desc:0"}))
 
 	broken := newRanking(t, down, rdb)
 	one, err := broken.Player(t.Context(), "best", "w", "p") // a complete projection needs no SQL

@@ -2,6 +2,7 @@ package leaderboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -55,7 +56,7 @@ func (r *Ranking) Page(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	if q.Cursor == "" {
-		return r.page(ctx, w, q.Limit, "top")
+		return r.page(ctx, w, q.Limit, spot{from: top})
 	}
 	at, err := r.cursors.open(q.Cursor)
 	switch {
@@ -68,11 +69,11 @@ func (r *Ranking) Page(ctx context.Context, q Query) (Page, error) {
 		expired.Extra = map[string]any{"window": at.window}
 		return Page{}, expired
 	}
-	from := "after"
+	from := after
 	if at.before {
-		from = "before"
+		from = before
 	}
-	return r.page(ctx, w, q.Limit, from, standing(w.order, at.score), at.member)
+	return r.page(ctx, w, q.Limit, spot{from: from, standing: standing(w.order, at.score), member: at.member})
 }
 
 // CursorWindow says which board and window a cursor is of. What was not made here is fault.MalformedCursor.
@@ -88,7 +89,7 @@ func (r *Ranking) Around(ctx context.Context, board, window, player string, limi
 	if err != nil {
 		return Page{}, err
 	}
-	return r.page(ctx, w, limit, "around", player)
+	return r.page(ctx, w, limit, spot{from: around, player: player})
 }
 
 // Player gives one player's row. An absent one is fault.NotRanked.
@@ -106,12 +107,12 @@ func (r *Ranking) Count(ctx context.Context, board, window string) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	reply, err := r.read(ctx, w, 0, "top")
+	reply, err := r.read(ctx, w, 0, spot{from: top})
 	return reply.count, err
 }
 
-func (r *Ranking) page(ctx context.Context, w window, limit int, from string, args ...any) (Page, error) {
-	got, err := r.read(ctx, w, max(1, min(limit, MaxLimit)), from, args...)
+func (r *Ranking) page(ctx context.Context, w window, limit int, at spot) (Page, error) {
+	got, err := r.read(ctx, w, max(1, min(limit, MaxLimit)), at)
 	if err != nil {
 		return Page{}, err
 	}
@@ -137,17 +138,73 @@ func (r *Ranking) cursor(w window, row Ranked, before bool) string {
 	})
 }
 
-// stretch is the reply of read.lua.
+// spot is where in the order of a window a read begins.
+type spot struct {
+	from     string
+	standing int64  // after, before: of the row there
+	member   string // after, before: of the row there
+	player   string // around
+}
+
+// The words for spot.from, which read.lua knows too.
+const (
+	top    = "top"
+	after  = "after"
+	before = "before"
+	around = "around"
+)
+
+// args are the last arguments of read.lua.
+func (s spot) args() []any {
+	switch s.from {
+	case after, before:
+		return []any{s.standing, s.member}
+	case around:
+		return []any{s.player}
+	}
+	return nil
+}
+
+// stretch is a part of a window's order.
 type stretch struct {
 	count int64
 	first int64 // index of the first row; -1: the player is not ranked
 	rows  []Ranked
 }
 
-// read runs read.lua, one round trip, and rebuilds the window first where it is not complete.
-func (r *Ranking) read(ctx context.Context, w window, limit int, from string, args ...any) (stretch, error) {
+// read reads from Redis, and from SQL where Redis does not answer or the window is not complete soon enough. SQL takes a few
+// reads at a time; the others are told to come again.
+func (r *Ranking) read(ctx context.Context, w window, limit int, at spot) (stretch, error) {
+	got, err := r.readRedis(ctx, w, limit, at)
+	if !errors.Is(err, fault.RedisUnavailable) && !errors.Is(err, fault.Rebuilding) {
+		return got, err
+	}
+	select {
+	case r.sqlReads <- struct{}{}:
+		defer func() { <-r.sqlReads }()
+	default:
+		return stretch{}, err
+	}
+	if got, failed := w.readSQL(ctx, r.DB, limit, at); failed == nil {
+		if r.SQLReads != nil {
+			r.SQLReads.Inc()
+		}
+		return got, nil
+	} else if fault.KindOf(failed) == fault.Internal {
+		return stretch{}, failed
+	}
+	return stretch{}, err
+}
+
+// readRedis runs read.lua, one round trip, and rebuilds the window first where it is not complete.
+func (r *Ranking) readRedis(ctx context.Context, w window, limit int, at spot) (stretch, error) {
+	if r.Patience > 0 {
+		patient, stop := context.WithTimeout(ctx, r.Patience)
+		defer stop()
+		ctx = patient
+	}
 	for range readTries {
-		reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], append([]any{w.form, limit, from}, args...)...).Slice()
+		reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], append([]any{w.form, limit, at.from}, at.args()...)...).Slice()
 		if err != nil {
 			return stretch{}, store.RedisError("read ranking", err)
 		}
@@ -175,7 +232,7 @@ func (w window) parse(reply []any) (stretch, error) {
 		head[i] = n
 	}
 	got := stretch{count: head[0], first: head[1]}
-	tied := head[2] + 1
+	better := head[2]
 	for i := len(head); i < len(reply); i += 2 {
 		place, _ := reply[i].(string)
 		at, player, err := splitMember(place)
@@ -188,12 +245,21 @@ func (w window) parse(reply []any) (stretch, error) {
 		if err != nil {
 			return stretch{}, fmt.Errorf("read ranking: %w", err)
 		}
-		row := Ranked{Rank: got.first + int64(len(got.rows)) + 1, Player: player, Score: standing(w.order, int64(value)), AchievedAt: at}
-		if n := len(got.rows); n > 0 && got.rows[n-1].Score != row.Score {
+		got.rows = append(got.rows, Ranked{Player: player, Score: standing(w.order, int64(value)), AchievedAt: at})
+	}
+	got.number(better)
+	return got, nil
+}
+
+// number gives the rows their ranks. better is how many rows of the window have a better score than the first one.
+func (s stretch) number(better int64) {
+	tied := better + 1
+	for i := range s.rows {
+		row := &s.rows[i]
+		row.Rank = s.first + int64(i) + 1
+		if i > 0 && s.rows[i-1].Score != row.Score {
 			tied = row.Rank
 		}
 		row.TiedRank = tied
-		got.rows = append(got.rows, row)
 	}
-	return got, nil
 }
