@@ -43,7 +43,7 @@ var drivers = map[string][]string{
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus": {"core/bus/servicebus"},
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":             {"core/bus/servicebus"},
 	"github.com/go-sql-driver/mysql":                               {"core/store"},
-	"github.com/redis/go-redis/v9":                                 {"core/store", "core/gate", "core/fairness", "core/leaderboard", "handler/app"},
+	"github.com/redis/go-redis/v9":                                 {"core/store", "core/gate", "core/fairness", "core/progression", "core/leaderboard", "handler/app"},
 	"github.com/alicebob/miniredis/v2":                             {"local/stack"},
 	"modernc.org/sqlite":                                           {"local/stack"},
 }
