@@ -65,6 +65,9 @@ func (c rebuildCommand) Run(ctx context.Context, t *terminal) error {
 	if len(chosen) == 0 {
 		t.out.printf("there is no window to rebuild\n")
 	}
+	if _, err := ranking.Epoch(ctx); err != nil { // or the running system would not take what is made here
+		return err
+	}
 	for _, w := range chosen {
 		if err := ranking.Rebuild(ctx, w.Board, w.ID); err != nil {
 			return fmt.Errorf("%s, %s: %w", w.Board, w.ID, err)

@@ -16,10 +16,12 @@ import (
 	"liveops/core/store"
 )
 
-// Archive closes the windows that ended and keeps their final standings. Between that it looks for drift: it compares, a few
-// players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
+// Archive closes the windows that ended and keeps their final standings. Between that it restores what Redis lost and looks for
+// drift: it compares, a few players a tick and over time all of them, their balances with the ledger and their entries in Redis
+// with those in SQL.
 type Archive struct {
 	Catalog func() *catalog.Catalog
+	Restore *Restore
 	Windows *season.Windows
 	Ledger  *progression.Ledger
 	Ranking *leaderboard.Ranking
@@ -30,7 +32,7 @@ type Archive struct {
 }
 
 // Sweep handles one tick of the timer: it lays out the windows ahead, takes every window that is due one or more steps
-// on, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
+// on, restores what Redis lost, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
 func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	added, err := a.Windows.Materialise(ctx, a.Catalog())
 	if err != nil {
@@ -43,11 +45,12 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		// From here on the archive answers. A projection that stays because this fails is only memory.
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
 	}
+	restored := a.Restore.Run(ctx)
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
 		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived), slog.Int("windows_failed", report.Failed),
-	}, compared...), errors.Join(err, failed)
+	}, compared...), errors.Join(err, restored, failed)
 }
 
 // What one tick compares, at most. The entries are counted as if every player were in every window.

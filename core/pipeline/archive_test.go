@@ -205,7 +205,7 @@ func TestArchiveRebuildsADriftedRanking(t *testing.T) {
 			require.Zero(t, p.gauge(t, "leaderboard_drift_entries"), name)
 		}
 
-		require.NoError(t, rdb.Del(t.Context(), rdb.Keys(t.Context(), "rank:*").Val()...).Err())
+		require.NoError(t, rdb.Del(t.Context(), rdb.Keys(t.Context(), "rank:{*").Val()...).Err())
 		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=6", p.drifts(t))
 		require.Equal(t, "players_compared=3 players_drifted=0 entries_compared=6 entries_drifted=0", p.drifts(t))
 

@@ -108,13 +108,17 @@ func newPath(t *testing.T, db *store.DB, rdb *redis.Client) *path {
 		Decisions: &fairness.Decisions{DB: db}, Blocks: &fairness.Blocks{DB: db}, Gate: p.gate,
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
 	}
+	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
 	p.progression = &pipeline.Progression{
-		Catalog: current, Ledger: &progression.Ledger{DB: db, Catalog: current, Now: p.now}, Receipts: receipts, Windows: windows,
+		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Receipts: receipts, Windows: windows,
 		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
 	}
 	p.archive = &pipeline.Archive{
-		Catalog: current, Windows: windows, Ledger: p.progression.Ledger, Ranking: p.ranking, Metrics: metrics,
+		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,
 		Log: slog.New(slog.DiscardHandler),
+		Restore: &pipeline.Restore{
+			Catalog: current, Windows: windows, Ranking: p.ranking, Blocks: p.fairness, Now: p.now, Log: slog.New(slog.DiscardHandler),
+		},
 	}
 	p.redrive = &pipeline.Redrive{
 		Bus: p.bus, Queues: []string{"events", "progression"}, Rejected: p.rejected, Metrics: metrics, Wait: 300 * time.Millisecond,

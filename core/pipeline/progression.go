@@ -22,6 +22,7 @@ import (
 type Progression struct {
 	Catalog  func() *catalog.Catalog
 	Ledger   *progression.Ledger
+	Players  *progression.Cache
 	Receipts *receipt.Keys
 	Windows  *season.Windows
 	Entries  leaderboard.Entries
@@ -32,8 +33,8 @@ type Progression struct {
 }
 
 // Apply handles one batch of the queue "progression". One SQL transaction holds the whole effect: ledger, balances, items,
-// receipts and leaderboard entries. The rankings are written after the commit from the rows as they then are, also for
-// events that had their effect before, so that a repeat repairs what a crash left out.
+// receipts and leaderboard entries. After the commit the players' cached states are dropped and the rankings written from the
+// rows as they then are, also for events that had their effect before, so that a repeat repairs what a crash left out.
 func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, error) {
 	events, _, aside := decode("progression", batch)
 	var scores []leaderboard.Score
@@ -52,6 +53,9 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		return nil, err
 	}
 	fresh := p.countApplied(effects)
+	if err := p.Players.Forget(ctx, players(events)); err != nil {
+		return nil, err
+	}
 	if err := p.Ranking.Project(ctx, rows); err != nil {
 		return nil, err
 	}
@@ -64,6 +68,16 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		slog.Int("applied", fresh), slog.Int("repeated", len(effects)-fresh),
 		slog.Int("invalid", len(aside)), slog.Int("ranked", len(rows)),
 	}, nil
+}
+
+// players lists the players of a batch, each once.
+func players(events []event.Accepted) []string {
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.PlayerID
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // scores finds the windows that each submitted score counts in. A fresh score that counts in none is noted in the ledger.

@@ -202,6 +202,18 @@ func (w *Windows) List(ctx context.Context, board string, limit int) ([]Window, 
 	return windows, nil
 }
 
+// Served gives the windows that began by an instant and are not archived, of all boards, in order of board and id: those
+// whose ranks are read from the rankings.
+func (w *Windows) Served(ctx context.Context, by time.Time) ([]Window, error) {
+	windows, err := readWindows(ctx, w.DB.Queries, `SELECT `+windowColumns+` FROM board_window
+		WHERE state IN (?, ?, ?) AND starts_at <= ? ORDER BY board, window_id`,
+		string(Open), string(Closing), string(Frozen), by.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("list served windows: %w", err)
+	}
+	return windows, nil
+}
+
 // Get gives one window, or fault.WindowNotFound.
 func (w *Windows) Get(ctx context.Context, board, id string) (Window, error) {
 	windows, err := readWindows(ctx, w.DB.Queries, `SELECT `+windowColumns+` FROM board_window WHERE board = ? AND window_id = ?`, board, id)

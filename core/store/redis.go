@@ -17,7 +17,8 @@ func OpenRedis(rawURL string) (*redis.Client, error) {
 	if err != nil {
 		return nil, errors.New("redis URL: not a redis:// or rediss:// URL") // the parse error would quote the password
 	}
-	options.DialerRetries = 1 // a request must not wait for a Redis that refuses it
+	options.DialerRetries = 1            // a request must not wait for a Redis that refuses it
+	options.ContextTimeoutEnabled = true // nor longer than it has time for one that says nothing
 	options.DialTimeout = 2 * time.Second
 	return redis.NewClient(options), nil
 }

@@ -24,6 +24,7 @@ import (
 	"liveops/core/bus/servicebus"
 	"liveops/core/catalog"
 	"liveops/core/fairness"
+	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/leaderboard"
 	"liveops/core/pipeline"
@@ -45,8 +46,8 @@ const (
 	drain              = 10 * time.Second
 )
 
-// rebuildPatience is how long a read waits for a ranking that is being rebuilt before it asks the client to come again.
-const rebuildPatience = 2 * time.Second
+// redisPatience is how long a read waits for Redis, or for a ranking that is being rebuilt, before it goes on without.
+const redisPatience = time.Second
 
 // maxInvocation bounds what the host may send in one invocation, in bytes: a batch of host.json's maxMessageBatchSize, each
 // message an event of the largest size, in base64 and with its metadata.
@@ -72,9 +73,11 @@ type App struct {
 	options  Options
 	registry *prometheus.Registry
 	unproven *prometheus.CounterVec // reason
+	trusting prometheus.Counter
 	catalog  atomic.Pointer[catalog.Catalog]
 	keyring  atomic.Pointer[signing.Keyring]
-	started  atomic.Bool // the windows are laid out: events can be ranked
+	started  atomic.Bool           // everything the stages rely on is there
+	obstacle atomic.Pointer[error] // why it is not, at the last look
 
 	db       *store.DB
 	redis    *redis.Client
@@ -84,6 +87,7 @@ type App struct {
 	rejected *rejected.Store
 	receipts *receipt.Keys
 	ledger   *progression.Ledger
+	players  *progression.Cache
 	windows  *season.Windows
 	ranking  *leaderboard.Ranking
 
@@ -128,6 +132,9 @@ func New(config Config, options Options) (*App, error) {
 	a.unproven = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "signature_failures_total", Help: "Requests whose sender was not proven, by what was wrong.",
 	}, []string{"reason"})
+	a.trusting = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
+		Name: "unchecked_nonces_total", Help: "Signed reads let in without a look at their nonce because Redis did not answer.",
+	})
 	game, err := catalog.Load(config.CatalogFile)
 	if err != nil {
 		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
@@ -147,12 +154,16 @@ func New(config Config, options Options) (*App, error) {
 	}
 	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
 	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
+	a.players = &progression.Cache{Redis: a.redis, Ledger: a.ledger}
 	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return current().Board(name) }}
 	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("CURSOR_SECRET: %w", err)
 	}
-	a.ranking.Patience = rebuildPatience
+	a.ranking.Patience = redisPatience
+	a.ranking.SQLReads = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
+		Name: "leaderboard_sql_reads_total", Help: "Reads of rankings that SQL answered because Redis could not.",
+	})
 	a.windows = &season.Windows{
 		DB: a.db, Now: options.Now, Grace: time.Duration(game.Fairness.Grace), Standings: pipeline.Standings{Entries: entries},
 		CatalogVersion: func() int { return current().Version }, Owner: owner(),
@@ -167,11 +178,14 @@ func New(config Config, options Options) (*App, error) {
 		Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
 	a.progression = &pipeline.Progression{
-		Catalog: current, Ledger: a.ledger, Receipts: a.receipts, Windows: a.windows, Entries: entries,
+		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Metrics: metrics, Log: options.Log,
+		Restore: &pipeline.Restore{
+			Catalog: current, Windows: a.windows, Ranking: a.ranking, Blocks: a.fairness, Now: options.Now, Log: options.Log,
+		},
 	}
 	a.redrive = &pipeline.Redrive{
 		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
@@ -252,18 +266,18 @@ func (a *App) serve(ctx context.Context, listener net.Listener, getenv func(stri
 	return group.Wait()
 }
 
-// start brings up to date what the stages rely on, trying until the dependencies let it: the windows, without which no
-// event could be ranked, and the block list at the gate. Then it closes what ended while nothing ran; a window
-// that cannot be closed is the timer's trouble and holds up no event.
+// start makes ready what the stages rely on, trying until the dependencies let it. Then it closes what ended while nothing ran;
+// a window that cannot be closed is the timer's trouble and holds up no event. A schema of a newer program is refused.
 func (a *App) start(ctx context.Context) error {
 	for {
-		_, err := a.windows.Materialise(ctx, a.catalog.Load())
-		if err == nil {
-			err = a.fairness.Restore(ctx, a.options.Now())
-		}
+		err := a.prepare(ctx)
 		if err == nil {
 			break
 		}
+		if errors.Is(err, store.ErrNewerSchema) {
+			return fmt.Errorf("start: %w", err)
+		}
+		a.obstacle.Store(&err)
 		a.warn("start", err)
 		select {
 		case <-ctx.Done():
@@ -276,6 +290,25 @@ func (a *App) start(ctx context.Context) error {
 		a.warn("close what ended meanwhile: the next tick tries again", err)
 	}
 	return nil
+}
+
+// prepare asks for the schema of this program, lays out the windows, without which no event could be ranked, and brings back
+// what Redis lost.
+func (a *App) prepare(ctx context.Context) error {
+	pending, err := a.db.Pending(ctx)
+	if err != nil && fault.KindOf(err) == fault.Internal && !errors.Is(err, store.ErrNewerSchema) {
+		return fault.DatabaseUnavailable.Wrap(err, "the schema cannot be read: run `liveops migrate`")
+	}
+	if err != nil {
+		return err
+	}
+	if len(pending) > 0 {
+		return fault.DatabaseUnavailable.Errorf("the database lacks %d migrations: run `liveops migrate`", len(pending))
+	}
+	if _, err := a.windows.Materialise(ctx, a.catalog.Load()); err != nil {
+		return err
+	}
+	return a.archive.Restore.Run(ctx)
 }
 
 // watchKeys reads the signing keys again from time to time: a mounted secret changes in place. Keys that cannot be used

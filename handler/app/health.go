@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -17,25 +18,29 @@ func (a *App) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return web.JSON(w, http.StatusOK, map[string]string{"status": "ok", "version": a.options.Version})
 }
 
-// readyz says whether the dependencies answer, the schema is current and the windows are laid out. The broker is not
-// asked: while it is away reads still work, and writes answer 503 by themselves.
+// readyz says whether the dependencies answer and everything the stages rely on is there: the schema, the windows, the
+// rankings and blocks in Redis. The broker is not asked: while it is away reads still work, and writes answer 503 by themselves.
 func (a *App) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, stop := context.WithTimeout(r.Context(), probe)
 	defer stop()
 	if err := a.redis.Ping(ctx).Err(); err != nil {
 		return fault.RedisUnavailable.Wrap(err, "Redis does not answer")
 	}
-	pending, err := a.db.Pending(ctx)
-	if err != nil {
-		return fault.DatabaseUnavailable.Wrap(err, "the database does not answer, or its schema belongs to another version")
-	}
-	if len(pending) > 0 {
-		return fault.DatabaseUnavailable.Errorf("the database lacks %d migrations: run `liveops migrate`", len(pending))
+	if err := a.db.Ping(ctx); err != nil {
+		return fault.DatabaseUnavailable.Wrap(err, "the database does not answer")
 	}
 	if !a.started.Load() {
-		return fault.DatabaseUnavailable.Errorf("the windows are not laid out yet")
+		return a.notStarted()
 	}
 	return web.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// notStarted says what the start is waiting for.
+func (a *App) notStarted() error {
+	if obstacle := a.obstacle.Load(); obstacle != nil && errors.Is(*obstacle, fault.Unavailable) {
+		return *obstacle
+	}
+	return fault.Starting.Errorf("the start is not finished yet")
 }
 
 // time tells a client how far its clock is off.

@@ -14,7 +14,7 @@ func (a *App) player(w http.ResponseWriter, r *http.Request, _ caller) error {
 	if err != nil {
 		return err
 	}
-	state, err := a.ledger.Player(r.Context(), player)
+	state, err := a.players.Player(r.Context(), player)
 	if err != nil {
 		return err
 	}
