@@ -17,9 +17,11 @@ func OpenRedis(rawURL string) (*redis.Client, error) {
 	if err != nil {
 		return nil, errors.New("redis URL: not a redis:// or rediss:// URL") // the parse error would quote the password
 	}
-	options.DialerRetries = 1            // a request must not wait for a Redis that refuses it
-	options.ContextTimeoutEnabled = true // nor longer than it has time for one that says nothing
-	options.DialTimeout = 2 * time.Second
+	// A request must wait neither for a Redis that refuses it nor for one that says nothing: some seconds at most, and no longer
+	// than it has time itself.
+	options.DialerRetries, options.MaxRetries = 1, 1
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	options.ContextTimeoutEnabled = true
 	return redis.NewClient(options), nil
 }
 

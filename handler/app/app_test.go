@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -609,6 +610,24 @@ func TestReadsWithoutRedis(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, status)
 	require.Equal(t, len(reads), int(testutil.ToFloat64(c.app.trusting)))
 	require.Equal(t, 3, int(testutil.ToFloat64(c.app.ranking.SQLReads)))
+}
+
+// A Redis that takes connections and says nothing costs a read a few seconds and no more.
+func TestReadsWithASilentRedis(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	c := e.running(t)
+	require.Equal(t, http.StatusOK, c.invoke("progression", acceptedBody(t, scoreText("s", "ada", "shut-board", 5))))
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, silent.Close()) })
+	e.settings["REDIS_URL"] = "redis://" + silent.Addr().String()
+	a := e.app(t)
+	c = &client{t: t, handler: a.functions().Handler(), app: a}
+	for _, path := range []string{"/v1/players/ada", "/v1/leaderboards/shut-board"} {
+		status, answer := c.ask(signing.Server, http.MethodGet, path, "")
+		require.Equal(t, http.StatusOK, status, "%s: %v", path, answer)
+	}
 }
 
 func TestRankingsAreWaitedForBriefly(t *testing.T) {
