@@ -31,7 +31,7 @@ type State struct {
 	PlayerID  string
 	XP        int64
 	Level     int
-	Items     []Holding // in order of item, none empty
+	Items     []Holding `json:",omitempty"` // in order of item, none empty
 	Version   int64
 	UpdatedAt time.Time
 }
