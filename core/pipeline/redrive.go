@@ -89,7 +89,7 @@ func (r *Redrive) move(ctx context.Context, queue string, letter bus.Delivery) (
 	tries, _ := strconv.Atoi(letter.Properties[redrives])
 	if tries >= redriveTries {
 		given := rejected.Rejection{
-			Stage: "redrive", MessageID: letter.ID, Code: fault.DeliveriesSpent,
+			Stage: "redrive", Queue: queue, MessageID: letter.ID, Code: fault.DeliveriesSpent,
 			Detail: queue + ": " + letter.DeadLetterReason + ": " + letter.DeadLetterDetail, Body: letter.Body,
 		}
 		if e, err := event.DecodeAccepted(letter.Body); err == nil { // its own id says no more whose it was
@@ -98,7 +98,7 @@ func (r *Redrive) move(ctx context.Context, queue string, letter bus.Delivery) (
 		return true, r.Rejected.Put(ctx, []rejected.Rejection{given})
 	}
 	again := letter.Message
-	again.ID = redriveID(letter.ID, tries+1)
+	again.ID = redriveID(letter.Message, tries+1)
 	again.Properties = maps.Clone(letter.Properties)
 	if again.Properties == nil {
 		again.Properties = map[string]string{}
@@ -108,7 +108,7 @@ func (r *Redrive) move(ctx context.Context, queue string, letter bus.Delivery) (
 }
 
 // redriveID is another id than the message had, because duplicate detection would silently drop the same one; and the same
-// one for the same try, so that a repeat after a crash is dropped.
-func redriveID(id string, try int) string {
-	return derivedID("redrive", id, strconv.Itoa(try))
+// one for the same try, so that a repeat after a crash is dropped. A message that has none is known by its bytes.
+func redriveID(m bus.Message, try int) string {
+	return derivedID("redrive", cmp.Or(m.ID, string(m.Body)), strconv.Itoa(try))
 }

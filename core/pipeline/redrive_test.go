@@ -164,3 +164,37 @@ func TestRedriveEndsWithItsContext(t *testing.T) {
 	_, err := p.redrive.Run(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// A queue and the next carry an event under the same message id.
+func TestDeadLettersOfTwoQueuesAreGivenUpApart(t *testing.T) {
+	t.Parallel()
+	p := redrivePath(t)
+	spent := message(t, xp("ada", "x1", 5))
+	spent.Properties = map[string]string{"liveops-redrives": "3"}
+	for _, queue := range []string{"events", "progression"} {
+		require.NoError(t, p.bus.Publish(t.Context(), queue, []bus.Message{spent}))
+		p.bury(t, queue)
+		_, err := p.redrive.Run(t.Context())
+		require.NoError(t, err)
+		open, _, err := p.rejected.List(t.Context(), rejected.Filter{Limit: 10, State: rejected.Open})
+		require.NoError(t, err)
+		require.Len(t, open, 1, "the release of the first does not hide the second")
+		require.Contains(t, open[0].Detail, queue+": ")
+		released, err := p.release().Event(t.Context(), open[0].ID, "operator")
+		require.NoError(t, err)
+		require.Equal(t, queue, released.Release.Queue)
+	}
+}
+
+// What something else than the gateway sent may have no id.
+func TestDeadLettersWithoutAnIDAreToldApart(t *testing.T) {
+	t.Parallel()
+	p := redrivePath(t)
+	first, second := message(t, xp("ada", "x1", 5)), message(t, xp("bob", "x2", 5))
+	first.ID, second.ID = "", ""
+	require.NoError(t, p.bus.Publish(t.Context(), "events", []bus.Message{first, second}))
+	p.bury(t, "events")
+	_, err := p.redrive.Run(t.Context())
+	require.NoError(t, err)
+	require.Len(t, p.queued(t, "events"), 2, "neither is taken for a duplicate of the other")
+}

@@ -29,6 +29,7 @@ const (
 type Rejection struct {
 	ID        string // 32 characters
 	Stage     string // fairness, progression or redrive
+	Queue     string // only for Put, of a stage that serves several: an event has the same MessageID on each of them
 	MessageID string
 	PlayerID  string
 	EventID   string
@@ -87,8 +88,8 @@ func table() store.Table {
 	}
 }
 
-// Put keeps rejections. The same message rejected by the same stage is one rejection: a repeat counts up Times, moves
-// LastAt and replaces the reason.
+// Put keeps rejections. The same message of the same queue rejected by the same stage is one rejection: a repeat counts up
+// Times, moves LastAt and replaces the reason.
 func (s *Store) Put(ctx context.Context, rejections []Rejection) error {
 	if len(rejections) == 0 {
 		return nil
@@ -240,6 +241,9 @@ func read(scan func(...any) error, more ...any) (Rejection, error) {
 func identity(r Rejection) string {
 	h := sha256.New()
 	h.Write([]byte(r.Stage + "\n" + r.MessageID + "\n"))
+	if r.Queue != "" {
+		h.Write([]byte(r.Queue + "\n"))
+	}
 	if r.MessageID == "" {
 		h.Write(r.Body)
 	}
