@@ -42,11 +42,11 @@ type Rejection struct {
 	Release   Release
 }
 
-// Release says that an operator sent a rejected message on its way again. The zero value: nobody did.
+// Release says that a rejected message was sent on its way again. The zero value: it was not.
 type Release struct {
 	Queue string // where it was sent
 	At    time.Time
-	By    string // the id of the operator's key
+	By    string // the id of the operator's key, or the stage that did it by itself
 }
 
 // State is how far an operator is with a rejection.
@@ -214,13 +214,36 @@ func (s *Store) MarkReleased(ctx context.Context, id, queue, by string) (Rejecti
 	if _, err := s.Get(ctx, id); err != nil {
 		return Rejection{}, err
 	}
+	if err := s.mark(ctx, []string{id}, queue, by); err != nil {
+		return Rejection{}, err
+	}
+	return s.Get(ctx, id)
+}
+
+// MarkBatchReleased records of rejections as they were Put that they were sent to a queue, now and by the stage or the key
+// with that id. The first mark of each stays. It is one statement.
+func (s *Store) MarkBatchReleased(ctx context.Context, rejections []Rejection, queue, by string) error {
+	ids := make([]string, len(rejections))
+	for i, r := range rejections {
+		ids[i] = identity(r)
+	}
+	slices.Sort(ids) // for the order of the locks, as in Put
+	return s.mark(ctx, slices.Compact(ids), queue, by)
+}
+
+func (s *Store) mark(ctx context.Context, ids []string, queue, by string) error {
 	releases := store.Table{
 		Name: "rejected_release", Columns: []string{"id", "queue", "released_at", "released_by"}, Key: []string{"id"},
 	}
-	if err := releases.InsertMissing(ctx, s.DB.Queries, [][]any{{id, queue, s.Now().UnixMilli(), by}}); err != nil {
-		return Rejection{}, fmt.Errorf("mark rejected message as released: %w", err)
+	now := s.Now().UnixMilli()
+	rows := make([][]any, len(ids))
+	for i, id := range ids {
+		rows[i] = []any{id, queue, now, by}
 	}
-	return s.Get(ctx, id)
+	if err := releases.InsertMissing(ctx, s.DB.Queries, rows); err != nil {
+		return fmt.Errorf("mark %d rejected messages as released: %w", len(ids), err)
+	}
+	return nil
 }
 
 func read(scan func(...any) error, more ...any) (Rejection, error) {

@@ -3,6 +3,7 @@ package rejected_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +206,7 @@ func TestDatabaseDown(t *testing.T) {
 	require.ErrorIs(t, err, fault.Unavailable)
 	_, err = s.MarkReleased(t.Context(), "x", "events", "k")
 	require.ErrorIs(t, err, fault.Unavailable)
+	require.ErrorIs(t, s.MarkBatchReleased(t.Context(), []rejected.Rejection{{Stage: "redrive", MessageID: "m"}}, "events", "k"), fault.Unavailable)
 }
 
 func TestAReleaseIsMarkedOnce(t *testing.T) {
@@ -260,6 +262,36 @@ func TestAReleaseIsMarkedOnce(t *testing.T) {
 		var marks int
 		require.NoError(t, db.Each(t.Context(), "SELECT COUNT(*) FROM rejected_release", nil, func(scan func(...any) error) error { return scan(&marks) }))
 		require.Equal(t, 1, marks)
+	})
+}
+
+func TestABatchIsMarkedOnce(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		s, pass := open(db)
+		batch := make([]rejected.Rejection, 300)
+		for i := range batch {
+			queue := []string{"events", "progression"}[i%2]
+			batch[i] = rejected.Rejection{Stage: "redrive", Queue: queue, MessageID: fmt.Sprint(i / 2), Detail: queue}
+		}
+		batch = append(batch, batch[0], rejected.Rejection{Stage: "redrive", Queue: "events", Body: []byte("no id")})
+		kept := append(slices.Clone(batch), rejected.Rejection{Stage: "redrive", Queue: "others", MessageID: "1", Detail: "others"})
+		require.NoError(t, s.Put(t.Context(), kept))
+		require.NoError(t, s.MarkBatchReleased(t.Context(), nil, "nowhere", "redrive"))
+		require.NoError(t, s.MarkBatchReleased(t.Context(), batch, "back", "redrive"))
+		pass(time.Minute)
+		require.NoError(t, s.MarkBatchReleased(t.Context(), batch, "elsewhere", "operator"))
+
+		released, _, err := s.List(t.Context(), rejected.Filter{Limit: 1000, State: rejected.Released})
+		require.NoError(t, err)
+		require.Len(t, released, 301)
+		for _, r := range released {
+			require.Equal(t, rejected.Release{Queue: "back", At: noon(), By: "redrive"}, r.Release, "the first mark stays")
+		}
+		open, _, err := s.List(t.Context(), rejected.Filter{Limit: 10, State: rejected.Open})
+		require.NoError(t, err)
+		require.Len(t, open, 1)
+		require.Equal(t, "others", open[0].Detail)
 	})
 }
 
