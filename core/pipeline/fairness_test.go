@@ -110,6 +110,10 @@ func (f failing) Put(ctx context.Context, rejections []rejected.Rejection) error
 	return fault.DatabaseUnavailable.Wrap(errDown, "down")
 }
 
+func (failing) MarkBatchReleased(context.Context, []rejected.Rejection, string, string) error {
+	return fault.DatabaseUnavailable.Wrap(errDown, "down")
+}
+
 // A batch that is cut at any step comes again, and ends where it would have ended at once.
 func TestFairnessIsCutAnywhere(t *testing.T) {
 	t.Parallel()
