@@ -414,6 +414,7 @@ func TestScopes(t *testing.T) {
 		{"GET", "/v1/operations/rejected", "", "", operators},
 		{"GET", "/v1/operations/rejected/{id}", "/v1/operations/rejected/x", "", found(operators, 404)},
 		{"POST", "/v1/operations/rejected/{id}/release", "/v1/operations/rejected/x/release", "", found(operators, 404)},
+		{"POST", "/v1/operations/dead-letters/redrive", "", "", operators},
 		{"GET", "/v1/time", "", "", anybody},
 		{"GET", "/healthz", "", "", anybody},
 		{"GET", "/readyz", "", "", anybody},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"liveops/core/fault"
+	"liveops/core/pipeline"
 	"liveops/core/rejected"
 	"liveops/handler/web"
 )
@@ -58,6 +59,34 @@ func (a *App) releaseRejected(w http.ResponseWriter, r *http.Request, c caller) 
 	return web.JSON(w, http.StatusOK, map[string]any{
 		"id": row.ID, "queue": row.Release.Queue, "released_at": timestamp(row.Release.At), "released_by": row.Release.By,
 	})
+}
+
+// redriveDeadLetters brings dead letters back now: at most ?limit= of each queue, or of the one that ?queue= names. It asks for
+// no Idempotency-Key: a repeat goes on where the first ended, and the ids of what comes back are the same whoever brings it. The
+// body may be empty. When it fails, what was done stays done.
+func (a *App) redriveDeadLetters(w http.ResponseWriter, r *http.Request, c caller) error {
+	n, err := limit(r, c, pipeline.RedriveBatch)
+	if err != nil {
+		return err
+	}
+	queues := a.redrive.Queues
+	one, err := oneOf(r, "queue", queues...)
+	if err != nil {
+		return err
+	}
+	if one != "" {
+		queues = []string{one}
+	}
+	moved, err := a.redrive.Move(r.Context(), n, queues...)
+	if err != nil {
+		return err
+	}
+	list, more := make([]map[string]any, len(moved)), false
+	for i, q := range moved {
+		list[i] = map[string]any{"queue": q.Queue, "redriven": q.Back, "given_up": q.GivenUp, "more": q.More}
+		more = more || q.More
+	}
+	return web.JSON(w, http.StatusOK, map[string]any{"queues": list, "more": more})
 }
 
 func rejection(row rejected.Rejection) map[string]any {

@@ -3,10 +3,12 @@ package app
 import (
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/bus"
 	"liveops/core/fault"
 	"liveops/core/signing"
 )
@@ -130,4 +132,116 @@ func TestReleaseNeedsNoIdempotencyKey(t *testing.T) {
 		c.handler.ServeHTTP(w, r)
 		require.Equal(t, want, w.status)
 	}
+}
+
+// dead puts events, and everything else that waits in a queue, among its dead letters.
+func (e *environment) dead(t *testing.T, queue string, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		require.NoError(t, e.bus.Publish(t.Context(), queue, []bus.Message{{ID: "ada." + id, Body: acceptedBody(t, xpText(id, "ada", 5))}}))
+	}
+	letters, err := e.bus.Receive(t.Context(), queue, 100)
+	require.NoError(t, err)
+	for _, letter := range letters {
+		require.NoError(t, e.bus.DeadLetter(t.Context(), queue, letter, "test", "it was down"))
+	}
+}
+
+func TestDeadLettersAreRedriven(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	c := e.running(t)
+	redrive := func(query string) map[string]any {
+		status, answer := c.ask(signing.Admin, http.MethodPost, "/v1/operations/dead-letters/redrive"+query, "")
+		require.Equal(t, http.StatusOK, status, "%v", answer)
+		return answer
+	}
+	of := func(queue string, redriven, givenUp int, more bool) map[string]any {
+		return map[string]any{"queue": queue, "redriven": float64(redriven), "given_up": float64(givenUp), "more": more}
+	}
+	answered := func(more bool, queues ...any) map[string]any { return map[string]any{"queues": queues, "more": more} }
+	require.Equal(t, answered(false, of("events", 0, 0, false), of("progression", 0, 0, false)), redrive(""))
+
+	e.dead(t, "events", "a", "b", "c")
+	e.dead(t, "progression", "d")
+	require.Equal(t, answered(true, of("events", 2, 0, true), of("progression", 1, 0, false)), redrive("?limit=2"))
+	require.Equal(t, answered(false, of("progression", 0, 0, false)), redrive("?queue=progression"))
+	require.Equal(t, answered(false, of("events", 1, 0, false)), redrive("?queue=events&limit=100"))
+	for queue, want := range map[string]int{"events": 3, "progression": 1} {
+		counts, err := e.bus.Counts(queue)
+		require.NoError(t, err)
+		require.Equal(t, bus.Counts{Active: want}, counts)
+	}
+	for query, want := range map[string]int{"stage=redrive": 4, "stage=redrive&state=released": 4, "state=open": 0} {
+		status, answer := c.ask(signing.Admin, http.MethodGet, "/v1/operations/rejected?"+query, "")
+		require.Equal(t, http.StatusOK, status)
+		require.Len(t, answer["rejected"], want, query)
+	}
+
+	// One that has come back three times is given up.
+	sent, err := e.bus.Receive(t.Context(), "progression", 1)
+	require.NoError(t, err)
+	require.NoError(t, e.bus.Complete(t.Context(), "progression", sent[0]))
+	spent := bus.Message{ID: "spent", Body: sent[0].Body, Properties: map[string]string{"liveops-redrives": "3"}}
+	require.NoError(t, e.bus.Publish(t.Context(), "progression", []bus.Message{spent}))
+	e.dead(t, "progression")
+	require.Equal(t, answered(false, of("progression", 0, 1, false)), redrive("?queue=progression"))
+}
+
+func TestRedriveRefuses(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	c := e.running(t)
+	e.dead(t, "events", "a")
+	for _, query := range []string{"?limit=0", "?limit=101", "?limit=x", "?queue=others", "?queue=events/$DeadLetterQueue"} {
+		status, answer := c.ask(signing.Admin, http.MethodPost, "/v1/operations/dead-letters/redrive"+query, "")
+		require.Equal(t, http.StatusBadRequest, status, query)
+		require.Equal(t, "malformed-request", answer["code"])
+	}
+	for _, class := range []signing.Class{signing.Server, signing.Client} {
+		status, answer := c.ask(class, http.MethodPost, "/v1/operations/dead-letters/redrive", "")
+		require.Equal(t, http.StatusForbidden, status)
+		require.Equal(t, "key-out-of-scope", answer["code"])
+	}
+	status, _ := c.ask(signing.Admin, http.MethodGet, "/v1/operations/dead-letters/redrive", "")
+	require.Equal(t, http.StatusMethodNotAllowed, status)
+
+	counts := func() bus.Counts {
+		counts, err := e.bus.Counts("events")
+		require.NoError(t, err)
+		return counts
+	}
+	e.bus.Fail(func(op, _ string) error {
+		if op == "publish" {
+			return fault.BusUnavailable.Errorf("down")
+		}
+		return nil
+	})
+	status, answer := c.ask(signing.Admin, http.MethodPost, "/v1/operations/dead-letters/redrive", "")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "queue-unavailable", answer["code"])
+	require.Equal(t, bus.Counts{Dead: 1}, counts())
+	e.bus.Fail(nil)
+	require.NoError(t, c.app.db.Close())
+	status, answer = c.ask(signing.Admin, http.MethodPost, "/v1/operations/dead-letters/redrive", "")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "database-unavailable", answer["code"])
+	require.Equal(t, bus.Counts{Dead: 1}, counts())
+}
+
+// To see that there is no dead letter takes time, and less than a request has.
+func TestARedriveOfNothingEndsInTime(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t) // outside of the bubble, where Redis would keep time from passing
+	synctest.Test(t, func(t *testing.T) {
+		e.bus = bus.NewMemory(e.clock, bus.Queue{Name: "events"}, bus.Queue{Name: "progression"})
+		c := e.running(t)
+		c.app.redrive.Wait = 0
+		begin := time.Now()
+		status, answer := c.ask(signing.Admin, http.MethodPost, "/v1/operations/dead-letters/redrive", "")
+		require.Equal(t, http.StatusOK, status, "%v", answer)
+		require.Equal(t, false, answer["more"])
+		require.Equal(t, 4*time.Second, time.Since(begin))
+		require.Less(t, time.Since(begin), requestDeadline)
+	})
 }

@@ -78,6 +78,7 @@ func (a *App) routes() []web.Route {
 		{Method: "GET", Pattern: "/v1/operations/rejected", Handler: a.signed(operators, a.listRejected)},
 		{Method: "GET", Pattern: "/v1/operations/rejected/{id}", Handler: a.signed(operators, a.showRejected)},
 		{Method: "POST", Pattern: "/v1/operations/rejected/{id}/release", Handler: a.signed(operators, a.releaseRejected)},
+		{Method: "POST", Pattern: "/v1/operations/dead-letters/redrive", Handler: a.signed(operators, a.redriveDeadLetters)},
 
 		{Method: "GET", Pattern: "/v1/time", Handler: a.time},
 		{Method: "GET", Pattern: "/healthz", Handler: a.healthz, Quiet: true},
