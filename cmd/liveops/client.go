@@ -44,6 +44,12 @@ type identity struct {
 	SecretFile string `help:"File with the key's secret; liveops dev writes DIR/dev-server.secret." type:"existingfile" placeholder:"FILE" required:""`
 }
 
+// operator is the flags of commands for which an admin's key is needed.
+type operator struct {
+	KeyID      string `help:"Id of the key to sign with, one of class admin." default:"dev-admin"`
+	SecretFile string `help:"File with the key's secret; liveops dev writes DIR/dev-admin.secret." type:"existingfile" placeholder:"FILE" required:""`
+}
+
 // optionalIdentity is the flags of commands that may ask unsigned too.
 type optionalIdentity struct {
 	KeyID      string `help:"Id of the key to sign with." default:"dev-server"`

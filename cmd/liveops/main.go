@@ -26,7 +26,7 @@ var version = "dev"
 const (
 	exitFailed  = 1 // it could not be done; the line on stderr says why
 	exitUsage   = 2 // the command line is wrong; the line on stderr says how
-	exitRefused = 3 // it was done, and the answer is no: rejected events, an invalid receipt
+	exitRefused = 3 // it was done, and the answer is no: rejected events, an invalid receipt, dead letters given up
 )
 
 // errRefused is the error of a command that did its work and got a no, which it has printed.
@@ -34,7 +34,8 @@ var errRefused = errors.New("refused")
 
 const description = `A game's live operations on one machine, and the tools to work with them.
 
-Exit codes: 0 done, 1 could not be done, 2 wrong command line, 3 done and the answer is no (rejected events, an invalid receipt).
+Exit codes: 0 done, 1 could not be done, 2 wrong command line, 3 done and the answer is no (rejected events, an invalid receipt,
+dead letters given up).
 
 Examples:
   liveops dev --demo
@@ -48,6 +49,7 @@ type commands struct {
 	Sign    signCommand    `cmd:"" help:"Print a signed curl line for an event."`
 	Top     topCommand     `cmd:"" help:"Print the top of a board."`
 	Verify  verifyCommand  `cmd:"" help:"Check a receipt."`
+	Redrive redriveCommand `cmd:"" help:"Bring dead letters back to their queues."`
 	Migrate migrateCommand `cmd:"" help:"Bring a database's schema up to date."`
 	Rebuild rebuildCommand `cmd:"" help:"Make the rankings in Redis anew from the database."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -106,6 +106,11 @@ func TestErrors(t *testing.T) {
 		{"verify - --url http:// --secret-file " + secret, "x", exitUsage, "--url must look like"},
 		{"verify - --url " + nobody + " --secret-file " + secret, "x", exitFailed, "connection refused"},
 
+		{"redrive", "", exitUsage, "missing flags: --secret-file"},
+		{"redrive --limit=-1 --secret-file " + secret, "", exitUsage, "--limit must not be negative"},
+		{"redrive --rejected --queue events --secret-file " + secret, "", exitUsage, "--queue and --rejected can't be used together"},
+		{"redrive --url " + nobody + " --secret-file " + secret, "", exitFailed, "connection refused"},
+
 		{"migrate --db postgres://host/name", "", exitFailed, "neither mysql nor sqlite"},
 		{"migrate --db sqlite:" + dir + "/none/x.db", "", exitFailed, "database"},
 
@@ -131,7 +136,7 @@ func TestHelp(t *testing.T) {
 
 	parser, err := kong.New(&commands{})
 	require.NoError(t, err)
-	require.Len(t, parser.Model.Children, 9)
+	require.Len(t, parser.Model.Children, 10)
 	for _, child := range parser.Model.Children {
 		require.Contains(t, o.out, "\n  "+child.Name+" ")
 		help := command(t, "", child.Name, "--help")
