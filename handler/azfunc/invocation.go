@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"liveops/core/fault"
@@ -36,7 +37,9 @@ var lineKeys = []string{
 type function struct {
 	name string
 	held bool // the answer to a failure is held back
-	run  func(ctx context.Context, body []byte) (Outcome, error)
+	// run stores how often the batch's most delivered message was delivered as soon as it knows: a run that is left behind
+	// may do so later than it is asked.
+	run func(ctx context.Context, body []byte, deliveries *atomic.Int64) (Outcome, error)
 }
 
 type result struct {
@@ -57,9 +60,10 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, f *function) {
 
 	status, answer := http.StatusOK, `{"Outputs":{},"Logs":[],"ReturnValue":null}`
 	var res result
+	var deliveries atomic.Int64
 	body, err := s.read(w, r, deadline)
 	if err == nil {
-		res = s.run(ctx, f, body)
+		res = s.run(ctx, f, body, &deliveries)
 	} else {
 		res = result{outcome: failed, err: err}
 	}
@@ -70,7 +74,7 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, f *function) {
 		}
 	}
 
-	took, hold := time.Since(start), s.hold(f, res, time.Until(deadline))
+	took, hold := time.Since(start), s.hold(f, res, int(deliveries.Load()), time.Until(deadline))
 	s.invocations.WithLabelValues(f.name, res.outcome).Inc()
 	s.duration.WithLabelValues(f.name).Observe(took.Seconds())
 	s.line(ctx, r, f, res, took, hold) // before the wait, which a kill may end
@@ -97,7 +101,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, deadline time.Time
 
 // run calls the stage on a goroutine of its own, so that neither a panic, nor runtime.Goexit, nor a context it ignores can
 // keep the answer from the host.
-func (s *Server) run(ctx context.Context, f *function, body []byte) result {
+func (s *Server) run(ctx context.Context, f *function, body []byte, deliveries *atomic.Int64) result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan result, 1)
@@ -109,7 +113,7 @@ func (s *Server) run(ctx context.Context, f *function, body []byte) result {
 			}
 			done <- res
 		}()
-		attrs, err := f.run(ctx, body)
+		attrs, err := f.run(ctx, body, deliveries)
 		res = result{outcome: succeeded, attrs: attrs, err: err}
 		switch {
 		case err == nil:
@@ -135,11 +139,11 @@ func (s *Server) run(ctx context.Context, f *function, body []byte) result {
 }
 
 // hold is how long the answer is held back.
-func (s *Server) hold(f *function, res result, left time.Duration) time.Duration {
+func (s *Server) hold(f *function, res result, deliveries int, left time.Duration) time.Duration {
 	if res.err == nil || !f.held || errors.Is(res.err, fault.Conflict) {
 		return 0
 	}
-	return max(0, min(s.Hold, left))
+	return max(0, min(Hold(s.Hold, deliveries), left))
 }
 
 func (s *Server) line(ctx context.Context, r *http.Request, f *function, res result, took, hold time.Duration) {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,9 +47,11 @@ type Server struct {
 	// host kills the process without a warning, and below the queue's lock duration, after which the batch is delivered
 	// again: a stage that ignores its context is left behind and answered for one second later.
 	Deadline time.Duration
-	// Hold is how long the answer to a failed batch is held back, within the deadline; 0 does not. The broker delivers an
-	// abandoned message again at once, so without it all deliveries of a batch burn within a second of an outage. It does
-	// not apply to fault.Conflict, which asks for another try at once, and ends when the server shuts down.
+	// Hold is how long the answer to a failed batch is held back at most, within the deadline; 0 does not. The broker delivers
+	// an abandoned message again at once, so without it all deliveries of a batch burn within a second of an outage. It grows
+	// with the deliveries, as the function Hold says, of the most delivered message: the others wait longer than they need
+	// to, but a message that came new into the batch would let the oldest burn the deliveries it has left. It does not apply to
+	// fault.Conflict, which asks for another try at once, and ends when the server shuts down.
 	Hold time.Duration
 	// Drain is how long running requests have to finish after a shutdown began, 0 for DefaultDrain.
 	Drain time.Duration
@@ -69,16 +72,17 @@ type Server struct {
 // The batch is never empty. An error, a panic or a missed deadline makes the host abandon the whole batch, nil makes it
 // complete the whole batch. ctx carries the deadline and the invocation id and does not end with the host's connection.
 func (s *Server) Queue(name, binding string, fn func(ctx context.Context, batch []Message) (Outcome, error)) {
-	s.add(name, &function{held: true, run: func(ctx context.Context, body []byte) (Outcome, error) {
+	s.add(name, &function{held: true, run: func(ctx context.Context, body []byte, deliveries *atomic.Int64) (Outcome, error) {
 		batch, err := decode(body, binding)
 		if err != nil {
 			return nil, err
 		}
-		deliveries := 0
+		most := 0
 		for _, m := range batch {
-			deliveries = max(deliveries, m.DeliveryCount)
+			most = max(most, m.DeliveryCount)
 		}
-		about := Outcome{slog.Int("messages", len(batch)), slog.Int("deliveries", deliveries)}
+		deliveries.Store(int64(most))
+		about := Outcome{slog.Int("messages", len(batch)), slog.Int("deliveries", most)}
 		if len(batch) == 0 {
 			return about, nil
 		}
@@ -90,7 +94,7 @@ func (s *Server) Queue(name, binding string, fn func(ctx context.Context, batch 
 // Timer answers the invocations of a timer function. The schedule's status in the invocation is not read: it is missing or
 // unparsable too often. The host does not repeat a failed run before the next tick.
 func (s *Server) Timer(name string, fn func(ctx context.Context) (Outcome, error)) {
-	s.add(name, &function{run: func(ctx context.Context, _ []byte) (Outcome, error) { return fn(ctx) }})
+	s.add(name, &function{run: func(ctx context.Context, _ []byte, _ *atomic.Int64) (Outcome, error) { return fn(ctx) }})
 }
 
 func (s *Server) add(name string, f *function) {

@@ -469,22 +469,42 @@ func TestLine11LateSuccessIsSuccess(t *testing.T) {
 	})
 }
 
+var errPanic = errors.New("a panic")
+
+// delivered is a batch whose messages were delivered so often; nil is one of which nobody told.
+func delivered(t *testing.T, deliveries []int) string {
+	t.Helper()
+	n := max(1, len(deliveries))
+	metadata := batchMetadata(n)
+	delete(metadata, "DeliveryCountArray")
+	if deliveries != nil {
+		metadata["DeliveryCountArray"] = deliveries
+	}
+	return envelope(t, "messages", make([][]byte, n), metadata)
+}
+
 func TestLine11HoldsAFailedBatch(t *testing.T) {
 	t.Parallel()
 	unavailable := fault.DatabaseUnavailable.Errorf("down")
 	for name, test := range map[string]struct {
 		hold, deadline, works time.Duration
 		err                   error
+		deliveries            []int
 		want                  time.Duration
 	}{
-		"a dependency is down":            {5 * time.Second, 20 * time.Second, time.Second, unavailable, 6 * time.Second},
-		"wrapped":                         {5 * time.Second, 20 * time.Second, 0, fmt.Errorf("apply: %w", unavailable), 5 * time.Second},
-		"not beyond the deadline":         {time.Minute, 20 * time.Second, 3 * time.Second, unavailable, 20 * time.Second},
-		"nor when it has passed":          {time.Minute, time.Second, time.Second, unavailable, time.Second},
-		"nobody knows why":                {5 * time.Second, 20 * time.Second, 0, errors.New("boom"), 5 * time.Second},
-		"someone else was faster":         {5 * time.Second, 20 * time.Second, 0, fault.LockLost.Errorf("lost"), 0},
-		"success":                         {5 * time.Second, 20 * time.Second, time.Second, nil, time.Second},
-		"without a hold it fails at once": {0, 20 * time.Second, 0, unavailable, 0},
+		"a dependency is down":            {5 * time.Second, 20 * time.Second, time.Second, unavailable, []int{9}, 6 * time.Second},
+		"wrapped":                         {5 * time.Second, 20 * time.Second, 0, fmt.Errorf("apply: %w", unavailable), []int{9}, 5 * time.Second},
+		"the first time":                  {30 * time.Second, 45 * time.Second, 0, unavailable, []int{1}, time.Second},
+		"the most delivered counts":       {30 * time.Second, 45 * time.Second, 0, unavailable, []int{1, 4, 2}, 8 * time.Second},
+		"nobody told the deliveries":      {30 * time.Second, 45 * time.Second, 0, unavailable, nil, 30 * time.Second},
+		"nor do they make sense":          {30 * time.Second, 45 * time.Second, 0, unavailable, []int{-1}, 30 * time.Second},
+		"a panic":                         {30 * time.Second, 45 * time.Second, 0, errPanic, []int{2}, 2 * time.Second},
+		"not beyond the deadline":         {time.Minute, 20 * time.Second, 3 * time.Second, unavailable, []int{9}, 20 * time.Second},
+		"nor when it has passed":          {time.Minute, time.Second, time.Second, unavailable, []int{9}, time.Second},
+		"nobody knows why":                {5 * time.Second, 20 * time.Second, 0, errors.New("boom"), []int{9}, 5 * time.Second},
+		"someone else was faster":         {5 * time.Second, 20 * time.Second, 0, fault.LockLost.Errorf("lost"), []int{9}, 0},
+		"success":                         {5 * time.Second, 20 * time.Second, time.Second, nil, []int{9}, time.Second},
+		"without a hold it fails at once": {0, 20 * time.Second, 0, unavailable, []int{9}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -493,10 +513,13 @@ func TestLine11HoldsAFailedBatch(t *testing.T) {
 				s := &Server{Log: log.logger(), Deadline: test.deadline, Hold: test.hold}
 				s.Queue("fairness", "messages", func(context.Context, []Message) (Outcome, error) {
 					time.Sleep(test.works) // the bubble's clock
+					if errors.Is(test.err, errPanic) {
+						panic(errPanic)
+					}
 					return nil, test.err
 				})
 				start := time.Now()
-				w := post(s.Handler(), "/fairness", batch(t, "x"))
+				w := post(s.Handler(), "/fairness", delivered(t, test.deliveries))
 				require.Equal(t, test.err == nil, w.Code == 200)
 				require.Equal(t, test.want, time.Since(start))
 				line := log.lines(t)[0]
@@ -617,7 +640,7 @@ func TestLine14AShutdownEndsTheHold(t *testing.T) {
 		return nil, fault.RedisUnavailable.Errorf("down")
 	})
 	url, stop := serve(t, s)
-	status := later(url+"/fairness", batch(t, "x"))
+	status := later(url+"/fairness", delivered(t, nil))
 	<-failed
 	require.NoError(t, stop())
 	require.Equal(t, 500, <-status)
