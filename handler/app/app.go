@@ -38,8 +38,8 @@ import (
 	"liveops/handler/web"
 )
 
-// Deadlines. An invocation ends before the queue's lock (60 s) and the host's functionTimeout do; a request before a client
-// loses its patience.
+// Deadlines. An invocation ends before the queue's lock and the host's functionTimeout do; a request before a client loses
+// its patience.
 const (
 	invocationDeadline = 45 * time.Second
 	requestDeadline    = 10 * time.Second
@@ -48,6 +48,15 @@ const (
 
 // redisPatience is how long a read waits for Redis, or for a ranking that is being rebuilt, before it goes on without.
 const redisPatience = time.Second
+
+// What the queues must be set to, whoever makes them, and the hold that goes with it: an outage of a dependency lasts at
+// least azfunc.Outlasts(DefaultHold, MaxDeliveryCount) before it makes the first dead letter. docs/decisions/0016-outages.md
+// has the calculation.
+const (
+	LockDuration     = time.Minute
+	MaxDeliveryCount = 100
+	DefaultHold      = 30 * time.Second // of BATCH_HOLD
+)
 
 // maxInvocation bounds what the host may send in one invocation, in bytes: a batch of host.json's maxMessageBatchSize, each
 // message an event of the largest size, in base64 and with its metadata.

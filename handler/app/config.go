@@ -145,7 +145,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		CatalogFile:      s.required("CATALOG_FILE", "the path of the game's catalog"),
 		MetricsAddr:      s.text("METRICS_ADDR", ":9464"),
 		Skew:             s.duration("SIGNATURE_SKEW", 5*time.Minute, time.Second, time.Hour),
-		Hold:             s.duration("BATCH_HOLD", 10*time.Second, 0, 45*time.Second),
+		Hold:             s.duration("BATCH_HOLD", DefaultHold, 0, invocationDeadline),
 		DBMaxConns:       s.number("DB_MAX_CONNS", store.DefaultMaxConns, 1, 10_000),
 	}
 	var err error

@@ -35,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	c, err := read(minimal())
 	require.NoError(t, err)
 	require.Equal(t, []string{"servicebus", "events", "progression", ":9464"}, []string{c.BusKind, c.EventsQueue, c.ProgressionQueue, c.MetricsAddr})
-	require.Equal(t, []time.Duration{5 * time.Minute, 10 * time.Second}, []time.Duration{c.Skew, c.Hold})
+	require.Equal(t, []time.Duration{5 * time.Minute, 30 * time.Second}, []time.Duration{c.Skew, c.Hold})
 	require.Equal(t, slog.LevelInfo, c.LogLevel)
 	require.Nil(t, c.DBTLS)
 	require.Equal(t, 32, c.DBMaxConns)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -71,8 +72,10 @@ func startIn(t *testing.T, b backend, catalog, data string, clock func() time.Ti
 	if _, err := os.Stat(path); err != nil {
 		path = filepath.Join("..", "..", "examples", catalog, "catalog.yaml")
 	}
+	settings := map[string]string{"BATCH_HOLD": "1s"} // for tests that wait for the end of an outage
+	maps.Copy(settings, b.settings)
 	running, err := stack.Start(t.Context(), stack.Options{
-		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Settings: b.settings, Now: clock, Log: log,
+		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Settings: settings, Now: clock, Log: log,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })

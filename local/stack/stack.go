@@ -77,9 +77,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	if err := migrate(ctx, s.DBURL); err != nil {
 		return nil, err
 	}
-	s.Bus = bus.NewMemory(o.Now,
-		bus.Queue{Name: eventsQueue, MaxDeliveryCount: 100, DuplicateWindow: 10 * time.Minute},
-		bus.Queue{Name: progressionQueue, MaxDeliveryCount: 100, DuplicateWindow: 10 * time.Minute})
+	s.Bus = bus.NewMemory(o.Now, queue(eventsQueue), queue(progressionQueue))
 	settings, err := s.settings(o)
 	if err != nil {
 		return nil, err
@@ -103,6 +101,13 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	return s, nil
 }
 
+// queue is a queue set as in production, so that an outage lasts here what it may last there.
+func queue(name string) bus.Queue {
+	return bus.Queue{
+		Name: name, LockDuration: app.LockDuration, MaxDeliveryCount: app.MaxDeliveryCount, DuplicateWindow: 10 * time.Minute,
+	}
+}
+
 // settings is the environment that the application sees, the same names as in production.
 func (s *Stack) settings(o Options) (map[string]string, error) {
 	keys, err := json.Marshal(s.Secrets.Keys)
@@ -117,7 +122,7 @@ func (s *Stack) settings(o Options) (map[string]string, error) {
 		"DB_URL": s.DBURL, "REDIS_URL": o.RedisURL, "BUS_KIND": "memory", "CATALOG_FILE": o.Catalog,
 		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "SERVICEBUS": "in-memory",
 		"HMAC_KEYS": string(keys), "RECEIPT_SECRET": s.Secrets.Receipt, "CURSOR_SECRET": s.Secrets.Cursor,
-		"METRICS_ADDR": metrics, "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "FUNCTIONS_WORKER_RUNTIME": "custom",
+		"METRICS_ADDR": metrics, "REDIS_ONE_NODE": "true", "FUNCTIONS_WORKER_RUNTIME": "custom",
 	}
 	maps.Copy(settings, o.Settings)
 	return settings, nil
