@@ -162,7 +162,8 @@ func TestRedisOutage(t *testing.T) {
 	})
 }
 
-// TestDatabaseOutage cuts MySQL off: events are still taken, wait on the queue, and count once when it is back.
+// TestDatabaseOutage cuts MySQL off for many deliveries: events are still taken, wait on the queue, and count once when it is
+// back. None becomes a dead letter.
 func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()
 	b := realBackend(t)
@@ -170,24 +171,31 @@ func TestDatabaseOutage(t *testing.T) {
 		t.Skip("SQLite is a file and cannot be cut off: needs a MySQL server")
 	}
 	db := newWire(t, hostOf(t, b.db))
-	b.db = db.through(t, b.db)
+	b.db, b.settings = db.through(t, b.db), map[string]string{"BATCH_HOLD": "100ms"}
 	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
 	s := start(t, b, "chess", now)
 	s.get(t, "/readyz", http.StatusOK)
 
 	db.set(true)
-	const events = 50
-	for i := range events {
-		_, statuses := s.post(t, xpEvent(fmt.Sprintf("x%d", i), "ada", 10, now), scoreEvent(fmt.Sprintf("s%d", i), "ada", "points", 1, now))
+	events := 0
+	for deliveries := 0; events < 50 || deliveries < 20; events++ {
+		_, statuses := s.post(t, xpEvent(fmt.Sprintf("x%d", events), "ada", 10, now), scoreEvent(fmt.Sprintf("s%d", events), "ada", "points", 1, now))
 		require.Equal(t, []string{"accepted", "accepted"}, statuses)
+		waiting, err := s.Bus.Peek("progression", 0, 1)
+		require.NoError(t, err)
+		for _, oldest := range waiting {
+			deliveries = oldest.DeliveryCount
+		}
 	}
+	s.noneDead(t)
 	s.unavailable(t, http.MethodGet, "/v1/players/ada", "")
 	require.False(t, s.Idle())
 
 	db.set(false)
 	s.quiet(t)
+	s.noneDead(t)
 	require.EqualValues(t, events*10, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
-	require.Equal(t, int64(events), s.entries(t, "/v1/leaderboards/points?window=all_time")[0].Score)
+	require.EqualValues(t, events, s.entries(t, "/v1/leaderboards/points?window=all_time")[0].Score)
 }
 
 // TestWipedRedis throws all of Redis away under a running system: ranks come back as they were.
