@@ -4,7 +4,8 @@
 //	Fairness     the queue "events" → the queue "progression"    (fairness.go)
 //	Progression  the queue "progression" → SQL, then Redis       (progression.go)
 //	Archive      a timer: windows that ended → the archive       (archive.go)
-//	Redrive      a timer: dead letters → their queue again       (redrive.go)
+//	Redrive      a timer: dead letters → SQL, their queue again  (redrive.go)
+//	Release      an operator: a rejection → a queue again        (release.go)
 //
 // It is the only place that sees several domains, and the tour of the system: each stage is one function that reads from
 // top to bottom. Every stage may see a message twice, in any order, and may be cut at any instruction; what makes that

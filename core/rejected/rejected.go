@@ -1,5 +1,5 @@
 // Package rejected keeps what was taken in and had no effect: messages that are no event, events judged unfair, dead
-// letters given up. Each is kept with its reason and its bytes as they came, so that an operator can read it and send it
+// letters. Each is kept with its reason and its bytes as they came, so that an operator can read it and send it
 // again, and with who did. It knows nothing of why a stage rejects, nor of how a message is sent.
 package rejected
 
