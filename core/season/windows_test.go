@@ -206,6 +206,31 @@ func TestLoad(t *testing.T) {
 	})
 }
 
+func TestServedWindowsBeganAndAreNotArchived(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		c := &clock{}
+		c.Set(t, "2022-11-22T12:00:00Z")
+		w := windows(db, c, nil)
+		materialise(t, w, game(map[string]catalog.Board{"arena": {Zone: "UTC", Windows: []string{season.Daily, season.AllTime}}}), 4)
+		served := func(at string) []string {
+			got, err := w.Served(t.Context(), utc(t, at))
+			require.NoError(t, err)
+			return ids(got)
+		}
+		require.Equal(t, []string{"2022-11-22", "all_time"}, served("2022-11-22T12:00:00Z"))
+		require.Equal(t, []string{"2022-11-22", "2022-11-23", "all_time"}, served("2022-11-23T00:00:00Z"))
+		for state, want := range map[season.State][]string{
+			season.Closing: {"2022-11-22", "2022-11-23", "all_time"}, season.Frozen: {"2022-11-22", "2022-11-23", "all_time"},
+			season.Archived: {"2022-11-23", "all_time"},
+		} {
+			_, err := db.Exec(t.Context(), "UPDATE board_window SET state = ? WHERE window_id = '2022-11-22'", string(state))
+			require.NoError(t, err)
+			require.Equal(t, want, served("2022-11-23T12:00:00Z"), state)
+		}
+	})
+}
+
 func TestReadWindows(t *testing.T) {
 	t.Parallel()
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {

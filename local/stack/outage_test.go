@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/signing"
+	"liveops/core/store"
 )
 
 // wire is a TCP connection to a server that can be cut.
@@ -201,19 +202,38 @@ func TestDatabaseOutage(t *testing.T) {
 // TestWipedRedis throws all of Redis away under a running system: ranks come back as they were.
 func TestWipedRedis(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
-	s := start(t, backend{}, "chess", now)
-	var events []string
-	for i := range 60 {
-		events = append(events, scoreEvent(fmt.Sprintf("s%d", i), fmt.Sprintf("p%02d", i), "rating", 1500+i%4, now.Add(-time.Duration(i%5)*time.Second)))
-	}
-	status, _ := s.post(t, events...)
-	require.Equal(t, http.StatusAccepted, status)
-	s.quiet(t)
-	before := s.pages(t, "rating", "all_time", 7)
-	require.Len(t, before, 60)
-	s.Redis.FlushAll()
-	require.Equal(t, before, s.pages(t, "rating", "all_time", 7))
+	eachBackend(t, func(t *testing.T, b backend) {
+		now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+		s := start(t, b, "chess", now)
+		url := b.redis
+		if s.Redis != nil {
+			url = "redis://" + s.Redis.Addr()
+		}
+		rdb, err := store.OpenRedis(url)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+		var events []string
+		for i := range 60 {
+			events = append(events, scoreEvent(fmt.Sprintf("s%d", i), fmt.Sprintf("p%02d", i), "rating", 1500+i%4, now.Add(-time.Duration(i%5)*time.Second)))
+		}
+		status, _ := s.post(t, append(events, xpEvent("x", "p00", 10, now), xpEvent("cheat", "eve", 9999, now))...)
+		require.Equal(t, http.StatusAccepted, status)
+		s.quiet(t)
+		before, player := s.pages(t, "rating", "all_time", 7), s.get(t, "/v1/players/p00", http.StatusOK)
+		require.Len(t, before, 60)
+
+		require.NoError(t, rdb.FlushDB(t.Context()).Err())
+		require.Equal(t, before, s.pages(t, "rating", "all_time", 7))
+		require.Equal(t, player, s.get(t, "/v1/players/p00", http.StatusOK))
+
+		require.NoError(t, rdb.FlushDB(t.Context()).Err())
+		require.NoError(t, s.Trigger(t.Context(), "archive"))
+		for _, window := range []string{"all_time", "2026-11-20", "2026-W47", "s2026"} {
+			require.EqualValues(t, 60, rdb.ZCard(t.Context(), "rank:{rating:"+window+"}:order").Val(), "%s is back before anybody reads it", window)
+		}
+		response, text := s.send(t, signing.Server, http.MethodPost, "/v1/events", []byte(xpEvent("y", "eve", 1, now)), nil)
+		require.Equal(t, http.StatusForbidden, response.StatusCode, "and so is the block: %s", text)
+	})
 }
 
 // TestRestart ends a system and starts another one on the same data: what was done is still there, under the same keys.
