@@ -1,12 +1,13 @@
 // Servers runs a command beside private, throw-away SQL and Redis servers, where the machine has the programs:
 //
-//	go run ./local/servers [--require] -- COMMAND [ARGUMENT…]
+//	go run ./local/servers [--require] [--durable] -- COMMAND [ARGUMENT…]
 //
 // It looks for redis-server and for mariadbd or mysqld on PATH, in /usr/sbin and in /usr/local/sbin, starts them in a
 // temporary directory on free loopback ports, and tells the command where with TEST_MYSQL_URL and TEST_REDIS_URL; a variable
 // that is set already is left as it is. The SQL server takes plain and TLS connections, and TEST_MYSQL_CA is the file of the
 // CA that vouches for it. Servers ends with the command's exit code, and its last line says which backends the command could
-// use. With --require a missing server is a failure, and the command finds TEST_SERVERS=required.
+// use. With --require a missing server is a failure, and the command finds TEST_SERVERS=required. With --durable the SQL server
+// writes every commit to disk, as in production; without it tests are faster.
 package main
 
 import (
@@ -18,17 +19,16 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
+
+	"liveops/local/server"
 )
 
 func main() {
 	runtime.LockOSThread() // the servers die with the thread that started them
-	m := machine{dirs: []string{"/usr/sbin", "/usr/local/sbin"}, env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
-	m.dirs = append(filepath.SplitList(os.Getenv("PATH")), m.dirs...)
-	os.Exit(m.run(os.Args[1:]))
+	os.Exit(machine{dirs: server.Path(), env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}.run(os.Args[1:]))
 }
 
 // machine is what a run finds around it.
@@ -48,11 +48,12 @@ func (m machine) run(args []string) int {
 	flags := flag.NewFlagSet("servers", flag.ContinueOnError)
 	flags.SetOutput(m.stderr)
 	require := flags.Bool("require", false, "fail when a server is missing")
+	durable := flags.Bool("durable", false, "write every commit to disk")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	if flags.NArg() == 0 {
-		m.complain("which command? usage: servers [--require] -- COMMAND [ARGUMENT…]")
+		m.complain("which command? usage: servers [--require] [--durable] -- COMMAND [ARGUMENT…]")
 		return 2
 	}
 	dir, err := os.MkdirTemp("", "liveops-servers-")
@@ -76,13 +77,13 @@ func (m machine) run(args []string) int {
 		}
 	}()
 	covered, missing := []string{"sqlite", "miniredis"}, []string{}
-	env := m.env
+	env, programs := m.env, server.Programs{Dirs: m.dirs, Durable: *durable}
 	for _, kind := range []struct {
 		variable string
-		start    func(ctx context.Context, dir string) (*server, error)
+		start    func(ctx context.Context, dir string) (*server.Server, error)
 	}{
-		{"TEST_MYSQL_URL", m.startSQL},
-		{"TEST_REDIS_URL", m.startRedis},
+		{"TEST_MYSQL_URL", programs.SQL},
+		{"TEST_REDIS_URL", programs.Redis},
 	} {
 		if given(env, kind.variable) {
 			covered = append(covered, kind.variable+" as given")
@@ -93,11 +94,11 @@ func (m machine) run(args []string) int {
 			missing = append(missing, err.Error())
 			continue
 		}
-		defer s.stop()
-		covered = append(covered, s.version)
-		env = append(env, kind.variable+"="+s.url)
-		if s.ca != "" {
-			env = append(env, "TEST_MYSQL_CA="+s.ca)
+		defer s.Kill() // nothing it holds is of any use
+		covered = append(covered, s.Version)
+		env = append(env, kind.variable+"="+s.URL)
+		if s.CA != "" {
+			env = append(env, "TEST_MYSQL_CA="+s.CA)
 		}
 	}
 	if *require {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"liveops/local/server"
 )
 
 // TestMain makes the test binary itself the program when asked to, so that its process can be signalled and killed.
@@ -96,20 +98,10 @@ func TestAServerThatDoesNotStart(t *testing.T) {
 	require.Contains(t, out.String(), "--port")
 }
 
-func TestFindLooksInEveryDirectory(t *testing.T) {
-	t.Parallel()
-	first, second := t.TempDir(), t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(first, "mysqld"), nil, 0o600)) // not executable
-	program := filepath.Join(second, "mysqld")
-	require.NoError(t, os.WriteFile(program, nil, 0o700))
-	require.Equal(t, program, machine{dirs: []string{first, second}}.find("mariadbd", "mysqld"))
-	require.Empty(t, machine{dirs: []string{first}}.find("mariadbd", "mysqld"))
-}
-
 // redis gives a directory with nothing but redis-server in it, so that no SQL server is started.
 func redis(t *testing.T) string {
 	t.Helper()
-	program := machine{dirs: append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin")}.find("redis-server")
+	program := server.Programs{Dirs: server.Path()}.Find("redis-server")
 	if program == "" {
 		t.Skip("no redis-server on PATH")
 	}

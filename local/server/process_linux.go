@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"os"
@@ -49,7 +49,8 @@ func (a account) lend(cmd *exec.Cmd) {
 	}
 }
 
-// dieWithParent has the kernel kill the command when this process goes, however it goes. The command is in a group of its
+// dieWithParent has the kernel kill the command when the thread that starts it goes, which is when this process does unless
+// a goroutine that holds the thread ends. The command is in a group of its
 // own, so that Ctrl-C on a terminal reaches the tests and not their servers.
 func dieWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
