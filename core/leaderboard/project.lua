@@ -2,7 +2,7 @@
 --
 -- KEYS     1 ranking (zset)  2 players (hash)  3 lease of a rebuild
 -- ARGV     1 form  2 token of the rebuild that writes, or ''  3 its lease in ms
---          then for each row: player, version, score, member
+--          then for each row, of which there are 1 to 1000: player, version, score, member
 -- returns  1 the projection is complete  0 it is not  -1 the rebuild lost its lease, nothing was written
 if ARGV[2] ~= '' then
   if redis.call('GET', KEYS[3]) ~= ARGV[2] then
@@ -10,20 +10,45 @@ if ARGV[2] ~= '' then
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[3])
 end
+
+-- Of several rows of a player the newest.
+local players, newest = {}, {}
 for i = 4, #ARGV, 4 do
-  local player, version, score, member = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local player = ARGV[i]
+  local other = newest[player]
+  if not other then
+    players[#players + 1] = player
+  end
+  if not other or tonumber(ARGV[i + 1]) > tonumber(ARGV[other + 1]) then
+    newest[player] = i
+  end
+end
+
+-- A command costs more than its arguments, so one of each kind serves all rows. unpack has room for some thousands.
+local held = redis.call('HMGET', KEYS[2], unpack(players))
+local left, order, places, n = {}, {}, {}, 0
+for i = 1, #players do
+  local row = newest[players[i]]
+  local version, member = ARGV[row + 1], ARGV[row + 3]
   local known, place = 0, member
-  local held = redis.call('HGET', KEYS[2], player)
-  if held then
-    local colon = string.find(held, ':', 1, true)
-    known, place = tonumber(string.sub(held, 1, colon - 1)), string.sub(held, colon + 1)
+  if held[i] then
+    local colon = string.find(held[i], ':', 1, true)
+    known, place = tonumber(string.sub(held[i], 1, colon - 1)), string.sub(held[i], colon + 1)
   end
   if tonumber(version) > known then
     if place ~= member then
-      redis.call('ZREM', KEYS[1], place)
+      left[#left + 1] = place
     end
-    redis.call('ZADD', KEYS[1], score, member)
-    redis.call('HSET', KEYS[2], player, version .. ':' .. member)
+    order[n + 1], order[n + 2] = ARGV[row + 2], member
+    places[n + 1], places[n + 2] = players[i], version .. ':' .. member
+    n = n + 2
   end
+end
+if #left > 0 then
+  redis.call('ZREM', KEYS[1], unpack(left))
+end
+if n > 0 then
+  redis.call('ZADD', KEYS[1], unpack(order))
+  redis.call('HSET', KEYS[2], unpack(places))
 end
 return complete(KEYS[1], KEYS[2], ARGV[1]) and 1 or 0
