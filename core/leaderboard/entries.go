@@ -22,8 +22,9 @@ type Entries struct {
 }
 
 const (
-	pageSize  = 1000 // rows a statement reads
-	entryRead = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, version FROM entry WHERE "
+	pageSize    = 1000 // rows a statement reads
+	rebuildPage = 2000 // rows a statement of a rebuild reads
+	entryRead   = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, version FROM entry WHERE "
 )
 
 // Merge counts scores in, in the caller's transaction, and gives the current row of every window and player it was given,
@@ -74,7 +75,14 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 			})
 		}
 	}
-	entry := store.Table{
+	if err := entryTable().Upsert(ctx, tx.Queries, write); err != nil {
+		return nil, fmt.Errorf("merge scores: %w", err)
+	}
+	return current, nil
+}
+
+func entryTable() store.Table {
+	return store.Table{
 		Name: "entry",
 		Columns: []string{
 			"board", "window_id", "player_id", "score", "total", "standing",
@@ -82,10 +90,6 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 		},
 		Key: []string{"board", "window_id", "player_id"},
 	}
-	if err := entry.Upsert(ctx, tx.Queries, write); err != nil {
-		return nil, fmt.Errorf("merge scores: %w", err)
-	}
-	return current, nil
 }
 
 // Each calls fn for every row of a window in ranking order: score, who reached it first, player id. It reads in pages and
@@ -100,7 +104,7 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 	const byRange = "(standing > ? OR (standing = ? AND (achieved_at > ? OR (achieved_at = ? AND player_id > ?))))"
 	const byRowValue = "(standing, achieved_at, player_id) > (?, ?, ?)"
 	last := []any{int64(math.MinInt64), int64(-1), ""}
-	return pages(func(add func(scan func(...any) error) error) error {
+	return pages(pageSize, scanRow, func(add func(scan func(...any) error) error) error {
 		after, args := byRowValue, []any{board, window, last[0], last[1], last[2]}
 		if q.Dialect == store.MySQL {
 			after, args = byRange, []any{board, window, last[0], last[0], last[1], last[1], last[2]}
@@ -119,13 +123,22 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 	})
 }
 
-// eachPage reads a window in the order of player ids, a page at a time. A row never moves in that order, so every row that is
-// there all the while is seen once, however its score changes.
+// eachPage reads a window in the order of player ids, a page at a time, as far as its projection needs it: player, score, time
+// and version. A row never moves in that order, so every row that is there all the while is seen once, however its score
+// changes. fn may keep the page.
 func (e Entries) eachPage(ctx context.Context, q store.Queries, board, window string, fn func([]Row) error) error {
+	const query = "SELECT player_id, score, achieved_at, version FROM entry " +
+		"WHERE board = ? AND window_id = ? AND player_id > ? ORDER BY player_id LIMIT ?"
 	last := ""
-	return pages(func(add func(scan func(...any) error) error) error {
-		return q.Each(ctx, entryRead+"board = ? AND window_id = ? AND player_id > ? ORDER BY player_id LIMIT ?",
-			[]any{board, window, last, pageSize}, add)
+	scanPlace := func(scan func(...any) error) (Row, error) {
+		r := Row{Board: board, Window: window}
+		var achieved int64
+		err := scan(&r.Player, &r.Score, &achieved, &r.Version)
+		r.AchievedAt = time.UnixMilli(achieved).UTC()
+		return r, err
+	}
+	return pages(rebuildPage, scanPlace, func(add func(scan func(...any) error) error) error {
+		return q.Each(ctx, query, []any{board, window, last, rebuildPage}, add)
 	}, func(rows []Row) error {
 		last = rows[len(rows)-1].Player
 		return fn(rows)
@@ -180,12 +193,15 @@ func (e Entries) read(ctx context.Context, q store.Queries, keys []place) (map[p
 	return rows, nil
 }
 
-// pages reads page after page until one is not full. A page is read to its end before it is used, so that whoever uses it
-// has the connection to himself.
-func pages(read func(add func(scan func(...any) error) error) error, use func([]Row) error) error {
-	page := make([]Row, 0, pageSize)
+// pages reads page after page of size rows until one is not full. A page is read to its end before it is used, so that whoever
+// uses it has the connection to himself.
+func pages(
+	size int, scanRow func(scan func(...any) error) (Row, error),
+	read func(add func(scan func(...any) error) error) error, use func([]Row) error,
+) error {
+	full := 0
 	for {
-		page = page[:0]
+		page := make([]Row, 0, full)
 		err := read(func(scan func(...any) error) error {
 			row, err := scanRow(scan)
 			page = append(page, row)
@@ -199,9 +215,10 @@ func pages(read func(add func(scan func(...any) error) error) error, use func([]
 				return err
 			}
 		}
-		if len(page) < pageSize {
+		if len(page) < size {
 			return nil
 		}
+		full = size
 	}
 }
 

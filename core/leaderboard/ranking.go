@@ -3,8 +3,11 @@ package leaderboard
 import (
 	"context"
 	_ "embed"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
 	"liveops/core/fault"
@@ -109,10 +113,8 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 	}
 	var calls []call
 	for w, rows := range byWindow {
-		for len(rows) > 0 {
-			n := min(len(rows), scriptRows)
-			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n])})
-			rows = rows[n:]
+		for some := range slices.Chunk(rows, scriptRows) {
+			calls = append(calls, call{window: w, args: w.rowArgs("", some)})
 		}
 	}
 	if err := r.exchange(ctx, projectScript, calls); err != nil {
@@ -244,28 +246,36 @@ func (r *Ranking) rebuild(ctx context.Context, w window, always bool) error {
 // errLeaseLost ends a rebuild that another one took over.
 var errLeaseLost = errors.New("another rebuild took over")
 
-// fill copies every row of the window and marks it complete. It is false when another rebuild took over.
+// fill copies every row of the window and marks it complete. It is false when another rebuild took over. The next page is
+// read while one is written, so that SQL and Redis both work all the time; no more than three are held.
 func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error) {
+	copied, pages := 0, make(chan []Row, 1)
+	group, copying := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(pages)
+		return r.Entries.eachPage(copying, r.DB.Queries, w.board, w.id, func(rows []Row) error {
+			select {
+			case pages <- rows:
+				return nil
+			case <-copying.Done():
+				return copying.Err()
+			}
+		})
+	})
+	group.Go(func() error {
+		for rows := range pages {
+			copied += len(rows)
+			if err := r.copy(copying, w, token, rows); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	end := func(ctx context.Context, rows string) (bool, error) {
 		complete, err := endScript.Run(ctx, r.Redis, w.keys(), w.form, token, rows).Int()
 		return complete == 1, store.RedisError("rebuild ranking", err)
 	}
-	copied := 0
-	err := r.Entries.eachPage(ctx, r.DB.Queries, w.board, w.id, func(rows []Row) error {
-		copied += len(rows)
-		for len(rows) > 0 {
-			n := min(len(rows), scriptRows)
-			wrote, err := projectScript.Run(ctx, r.Redis, w.keys(), w.rowArgs(token, rows[:n])...).Int()
-			if err != nil {
-				return store.RedisError("rebuild ranking", err)
-			}
-			if wrote < 0 {
-				return errLeaseLost
-			}
-			rows = rows[n:]
-		}
-		return nil
-	})
+	err := group.Wait()
 	switch {
 	case err == nil:
 		return end(ctx, strconv.Itoa(copied))
@@ -277,6 +287,25 @@ func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error
 	defer cancel()
 	_, _ = end(ctx, "") // err says more
 	return false, fmt.Errorf("rebuild ranking: %w", err)
+}
+
+// copy writes a page of a rebuild in one round trip, in which others get their turn between the scripts.
+func (r *Ranking) copy(ctx context.Context, w window, token string, rows []Row) error {
+	var calls []call
+	for some := range slices.Chunk(rows, scriptRows) {
+		calls = append(calls, call{window: w, args: w.rowArgs(token, some)})
+	}
+	if err := r.exchange(ctx, projectScript, calls); err != nil {
+		return store.RedisError("rebuild ranking", err)
+	}
+	for _, c := range calls {
+		if wrote, err := c.reply.Int(); err != nil {
+			return store.RedisError("rebuild ranking", err)
+		} else if wrote < 0 {
+			return errLeaseLost
+		}
+	}
+	return nil
 }
 
 func rebuilding(cause error) error {
@@ -324,7 +353,9 @@ func (w window) rowArgs(token string, rows []Row) []any {
 const timeWidth = 12
 
 func member(at time.Time, player string) string {
-	return fmt.Sprintf("%0*x", timeWidth, at.UnixMilli()) + player
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
+	return hex.EncodeToString(ms[len(ms)-timeWidth/2:]) + player
 }
 
 func splitMember(member string) (time.Time, string, error) {

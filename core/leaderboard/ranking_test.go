@@ -528,6 +528,70 @@ func TestARebuildElsewhere(t *testing.T) {
 	})
 }
 
+// onPipeline runs a function before every pipeline, which it gives the number of.
+type onPipeline func(n int)
+
+func (onPipeline) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (onPipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (do onPipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	n := 0
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		n++
+		do(n)
+		return next(ctx, cmds)
+	}
+}
+
+// TestRebuildOverPages rebuilds a window of several pages, and cuts it between two of them.
+func TestRebuildOverPages(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		r := newRanking(t, db, rdb)
+		rows := mergeScores(t, db, tied("best", "w", 2*rebuildPage+scriptRows+1)...)
+		w, err := r.window("best", "w")
+		require.NoError(t, err)
+		order, lease := w.keys()[0], w.keys()[2]
+		require.NoError(t, r.Rebuild(t.Context(), "best", "w"))
+		var want []string
+		for _, row := range ranked("best", rows) {
+			want = append(want, member(row.AchievedAt, row.Player))
+		}
+		require.Equal(t, want, rdb.ZRange(t.Context(), order, 0, -1).Val())
+		require.NoError(t, r.Drop(t.Context(), "best", "w"))
+		require.NoError(t, rdb.Set(t.Context(), lease, "mine", time.Hour).Err())
+		others := redis.NewClient(rdb.Options()) // without the hook
+		defer others.Close()
+		rdb.AddHook(onPipeline(func(n int) {
+			if n == 2 {
+				require.NoError(t, others.Set(t.Context(), lease, "theirs", time.Hour).Err())
+			}
+		}))
+		done, err := r.fill(t.Context(), w, "mine")
+		require.NoError(t, err)
+		require.False(t, done)
+		require.Equal(t, int64(rebuildPage), rdb.ZCard(t.Context(), order).Val(), "nothing is written without the lease")
+		require.Equal(t, "theirs", rdb.Get(t.Context(), lease).Val())
+	})
+}
+
+// TestARebuildIsCut has the database go away between two pages.
+func TestARebuildIsCut(t *testing.T) {
+	t.Parallel()
+	rdb, _ := storetest.Miniredis(t)
+	db := storetest.SQLite(t)
+	r := newRanking(t, db, rdb)
+	mergeScores(t, db, tied("best", "w", 3*rebuildPage)...)
+	rdb.AddHook(onPipeline(func(n int) {
+		if n == 1 {
+			require.NoError(t, db.Close())
+		}
+	}))
+	require.ErrorIs(t, r.Rebuild(t.Context(), "best", "w"), fault.DatabaseUnavailable)
+	require.Zero(t, rdb.Exists(t.Context(), "rank:{best:w}:rebuild").Val(), "the lease was given back")
+	require.Empty(t, rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val(), "and nothing marked complete")
+}
+
 func asFault(t require.TestingT, err error) *fault.Error {
 	var f *fault.Error
 	require.ErrorAs(t, err, &f)
@@ -738,13 +802,6 @@ func BenchmarkPageDeep(b *testing.B) {
 				require.Len(b, page.Rows, 100)
 			}
 		})
-	}
-}
-
-func BenchmarkRebuild(b *testing.B) {
-	r, _ := benchRanking(b, 20_000)
-	for b.Loop() {
-		require.NoError(b, r.Rebuild(b.Context(), "best", "w"))
 	}
 }
 
