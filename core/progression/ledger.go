@@ -1,10 +1,12 @@
 package progression
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -67,6 +69,10 @@ type account struct {
 
 // key is an event's identity, or a player's item.
 type key struct{ player, id string }
+
+func (k key) compare(o key) int {
+	return cmp.Or(strings.Compare(k.player, o.player), strings.Compare(k.id, o.id))
+}
 
 // Apply gives each event of the batch its effect, in the order of the batch, and returns one Effect per event in that order.
 //
@@ -202,7 +208,7 @@ func readItems(ctx context.Context, tx *store.Tx, accounts map[string]*account, 
 			}
 		}
 	}
-	for some := range slices.Chunk(slices.Collect(maps.Keys(wanted)), chunk) {
+	for some := range slices.Chunk(slices.SortedFunc(maps.Keys(wanted), key.compare), chunk) {
 		var args []any
 		for _, k := range some {
 			args = append(args, k.player, k.id)
@@ -255,6 +261,12 @@ func write(ctx context.Context, tx *store.Tx, accounts map[string]*account, effe
 			items[key{player, g.Item}] = g.Balance
 		}
 	}
+	// Rows go into every table in the order of its key, here the first three columns: one order for all who write, and the
+	// cheapest one.
+	slices.SortFunc(entries, func(a, b []any) int {
+		return cmp.Or(strings.Compare(a[0].(string), b[0].(string)), strings.Compare(a[1].(string), b[1].(string)),
+			strings.Compare(a[2].(string), b[2].(string)))
+	})
 	ledger := store.Table{Name: "ledger", Columns: []string{
 		"player_id", "event_id", "kind", "entry_no", "event_type", "item_id",
 		"delta", "balance", "level_before", "level_after", "catalog_version", "effective_at", "recorded_at", "notes",
@@ -273,8 +285,8 @@ func write(ctx context.Context, tx *store.Tx, accounts map[string]*account, effe
 	}
 
 	rows = nil
-	for k, quantity := range items {
-		rows = append(rows, []any{k.player, k.id, quantity})
+	for _, k := range slices.SortedFunc(maps.Keys(items), key.compare) {
+		rows = append(rows, []any{k.player, k.id, items[k]})
 	}
 	item := store.Table{Name: "item", Columns: []string{"player_id", "item_id", "quantity"}, Key: []string{"player_id", "item_id"}}
 	if err := item.Upsert(ctx, tx.Queries, rows); err != nil {

@@ -1,10 +1,13 @@
 package receipt
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"liveops/core/fault"
 	"liveops/core/store"
@@ -24,6 +27,10 @@ func Store(ctx context.Context, tx *store.Tx, receipts []Issued) error {
 		Columns: []string{"player_id", "event_id", "receipt_id", "token", "issued_at"},
 		Key:     []string{"player_id", "event_id"},
 	}
+	// In the order of the key, as every table is written.
+	receipts = slices.SortedFunc(slices.Values(receipts), func(a, b Issued) int {
+		return cmp.Or(strings.Compare(a.Claims.PlayerID, b.Claims.PlayerID), strings.Compare(a.Claims.EventID, b.Claims.EventID))
+	})
 	var rows [][]any
 	for _, r := range receipts {
 		c := r.Claims
