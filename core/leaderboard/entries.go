@@ -162,26 +162,30 @@ func (p place) compare(o place) int {
 	return cmp.Or(strings.Compare(p.board, o.board), strings.Compare(p.window, o.window), strings.Compare(p.player, o.player))
 }
 
-// read gives the rows of some keys, which are in order. The players of one window stand in one IN, which every database
-// answers from the primary key.
+// read gives the rows of some keys, which are in order. The windows of a board mostly want the same players and then share one
+// condition, which every database answers from the primary key: what it has to think about first grows with the conditions.
 func (e Entries) read(ctx context.Context, q store.Queries, keys []place) (map[place]Row, error) {
 	rows := make(map[place]Row, len(keys))
-	for some := range slices.Chunk(keys, pageSize) {
-		var windows []string
-		var args []any
-		for len(some) > 0 {
-			n := 1
-			for n < len(some) && some[n].board == some[0].board && some[n].window == some[0].window {
-				n++
-			}
-			windows = append(windows, "(board = ? AND window_id = ? AND player_id IN "+q.Dialect.In(n, 1)+")")
-			args = append(args, some[0].board, some[0].window)
-			for _, key := range some[:n] {
-				args = append(args, key.player)
-			}
-			some = some[n:]
+	var conditions []string
+	var args []any
+	for len(keys) > 0 {
+		players := keys[:sameWindow(keys)]
+		windows := 0
+		args = append(args, keys[0].board)
+		for samePlayers(players, keys) {
+			args = append(args, keys[0].window)
+			keys = keys[len(players):]
+			windows++
 		}
-		err := q.Each(ctx, entryRead+strings.Join(windows, " OR "), args, func(scan func(...any) error) error {
+		for _, key := range players {
+			args = append(args, key.player)
+		}
+		conditions = append(conditions,
+			"(board = ? AND window_id IN "+q.Dialect.In(windows, 1)+" AND player_id IN "+q.Dialect.In(len(players), 1)+")")
+		if len(args) < pageSize && len(keys) > 0 {
+			continue
+		}
+		err := q.Each(ctx, entryRead+strings.Join(conditions, " OR "), args, func(scan func(...any) error) error {
 			row, err := scanRow(scan)
 			rows[place{row.Board, row.Window, row.Player}] = row
 			return err
@@ -189,8 +193,25 @@ func (e Entries) read(ctx context.Context, q store.Queries, keys []place) (map[p
 		if err != nil {
 			return nil, err
 		}
+		conditions, args = nil, nil
 	}
 	return rows, nil
+}
+
+// sameWindow is how many keys, at most a page, are of the window of the first.
+func sameWindow(keys []place) int {
+	n := 1
+	for n < min(len(keys), pageSize) && keys[n].board == keys[0].board && keys[n].window == keys[0].window {
+		n++
+	}
+	return n
+}
+
+// samePlayers says whether the keys begin with these players in one window of their board.
+func samePlayers(players, keys []place) bool {
+	return len(keys) >= len(players) && slices.EqualFunc(players, keys[:len(players)], func(a, b place) bool {
+		return a.player == b.player && a.board == b.board && b.window == keys[0].window
+	})
 }
 
 // pages reads page after page of size rows until one is not full. A page is read to its end before it is used, so that whoever
