@@ -78,7 +78,7 @@ type path struct {
 }
 
 // newPath wires a path. The broker detects no duplicates, so that what comes twice is seen to come twice.
-func newPath(t *testing.T, db *store.DB, rdb *redis.Client) *path {
+func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	t.Helper()
 	p := &path{db: db, redis: rdb, registry: prometheus.NewRegistry()}
 	p.at(noon)
@@ -167,7 +167,7 @@ func (p *path) settle(t *testing.T) {
 }
 
 // layOut makes the windows, as the application does when it starts.
-func (p *path) layOut(t *testing.T) {
+func (p *path) layOut(t testing.TB) {
 	t.Helper()
 	_, err := p.archive.Sweep(t.Context())
 	require.NoError(t, err)
@@ -296,14 +296,14 @@ func scored(player, id string, score int, at time.Time) event.Accepted {
 }
 
 // message is an event as it travels.
-func message(t *testing.T, e event.Accepted) bus.Message {
+func message(t testing.TB, e event.Accepted) bus.Message {
 	t.Helper()
 	body, err := e.Encode()
 	require.NoError(t, err)
 	return bus.Message{ID: e.Identity(), Body: body, ContentType: "application/json"}
 }
 
-func batch(t *testing.T, events ...event.Accepted) []bus.Message {
+func batch(t testing.TB, events ...event.Accepted) []bus.Message {
 	t.Helper()
 	messages := make([]bus.Message, len(events))
 	for i, e := range events {
