@@ -27,48 +27,50 @@ const (
 	entryRead   = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, version FROM entry WHERE "
 )
 
-// Merge counts scores in, in the caller's transaction, and gives the current row of every window and player it was given,
-// in no particular order. A score that is not Fresh changes nothing; its row, if there is one, is given all the same. The
-// caller holds a lock on every player, and gives the Fresh score of one event and window once.
+// Merge counts scores in, in the caller's transaction, and gives the current row of every window and player it was given, in
+// order of board, window and player. A score that is not Fresh changes nothing; its row, if there is one, is given all the
+// same. The caller holds a lock on every player, and gives the Fresh score of one event and window once.
 func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row, error) {
-	keys := make([]place, 0, len(scores))
-	for _, s := range scores {
+	// Everybody writes in the order of the primary key, so that two transactions rather wait than deadlock.
+	order := make([]int, len(scores))
+	for i, s := range scores {
 		if err := s.check(); err != nil {
 			return nil, fmt.Errorf("merge scores: %w", err)
 		}
-		keys = append(keys, place{s.Board, s.Window, s.Player})
+		order[i] = i
 	}
-	// Everybody writes in the order of the primary key, so that two transactions rather wait than deadlock.
-	slices.SortFunc(keys, place.compare)
-	keys = slices.Compact(keys)
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(scores[a].place().compare(scores[b].place()), a-b) })
+	var keys []place
+	for _, i := range order {
+		if key := scores[i].place(); len(keys) == 0 || key != keys[len(keys)-1] {
+			keys = append(keys, key)
+		}
+	}
 	rows, err := e.read(ctx, tx.Queries, keys)
 	if err != nil {
 		return nil, fmt.Errorf("merge scores: %w", err)
 	}
-	changed := map[place]bool{}
-	for _, s := range scores {
-		if !s.Fresh {
-			continue
-		}
-		board, ok := e.Boards(s.Board)
-		if !ok {
-			return nil, fmt.Errorf("merge scores: %w", fault.BoardUnknown.Errorf("there is no board %q", s.Board))
-		}
-		key := place{s.Board, s.Window, s.Player}
-		row := rows[key].Merge(board, s)
-		changed[key] = changed[key] || row.Version != rows[key].Version
-		rows[key] = row
-	}
-	var current []Row
+	current := make([]Row, 0, len(keys))
 	var write [][]any
 	for _, key := range keys {
-		row, ok := rows[key]
-		if !ok {
-			continue
+		row := rows[key]
+		before := row.Version
+		for ; len(order) > 0 && scores[order[0]].place() == key; order = order[1:] {
+			s := scores[order[0]]
+			if !s.Fresh {
+				continue
+			}
+			board, ok := e.Boards(key.board)
+			if !ok {
+				return nil, fmt.Errorf("merge scores: %w", fault.BoardUnknown.Errorf("there is no board %q", key.board))
+			}
+			row = row.Merge(board, s)
 		}
-		current = append(current, row)
-		if changed[key] {
-			board, _ := e.Boards(row.Board)
+		if row.Version != 0 {
+			current = append(current, row)
+		}
+		if row.Version != before {
+			board, _ := e.Boards(key.board)
 			write = append(write, []any{
 				row.Board, row.Window, row.Player, row.Score, row.Total, standing(board.Order, row.Score),
 				row.AchievedAt.UnixMilli(), row.Seq, row.EventID, row.Version,
@@ -157,6 +159,8 @@ func (e Entries) Count(ctx context.Context, q store.Queries, board, window strin
 
 // place is the primary key of an entry.
 type place struct{ board, window, player string }
+
+func (s Score) place() place { return place{s.Board, s.Window, s.Player} }
 
 func (p place) compare(o place) int {
 	return cmp.Or(strings.Compare(p.board, o.board), strings.Compare(p.window, o.window), strings.Compare(p.player, o.player))
