@@ -1,10 +1,13 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"liveops/core/bus"
 	"liveops/core/catalog"
@@ -44,10 +47,18 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		if scores, err = p.scores(ctx, tx, effects); err != nil {
 			return err
 		}
-		if rows, err = p.Entries.Merge(ctx, tx, scores); err != nil {
+		// No note is added from here on, so the receipts are signed while the database works.
+		var issued []receipt.Issued
+		var signing errgroup.Group
+		signing.Go(func() (err error) {
+			issued, err = p.sign(effects)
+			return err
+		})
+		rows, err = p.Entries.Merge(ctx, tx, scores)
+		if err := cmp.Or(signing.Wait(), err); err != nil {
 			return err
 		}
-		return p.issue(ctx, tx, effects)
+		return receipt.Store(ctx, tx, issued)
 	})
 	if err != nil {
 		return nil, err
@@ -146,8 +157,8 @@ func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board str
 	return closed, nil
 }
 
-// issue signs and stores the receipts of the fresh effects that granted something.
-func (p *Progression) issue(ctx context.Context, tx *store.Tx, effects []*progression.Effect) error {
+// sign makes the receipts of the fresh effects that granted something.
+func (p *Progression) sign(effects []*progression.Effect) ([]receipt.Issued, error) {
 	var issued []receipt.Issued
 	for _, effect := range effects {
 		if !effect.Fresh || !effect.Granted() {
@@ -156,11 +167,11 @@ func (p *Progression) issue(ctx context.Context, tx *store.Tx, effects []*progre
 		claims := claims(effect)
 		token, err := p.Receipts.Sign(claims)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		issued = append(issued, receipt.Issued{Claims: claims, Token: token})
 	}
-	return receipt.Store(ctx, tx, issued)
+	return issued, nil
 }
 
 func claims(e *progression.Effect) receipt.Claims {
