@@ -50,9 +50,13 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 	if err != nil {
 		return nil, fmt.Errorf("merge scores: %w", err)
 	}
-	current := make([]Row, 0, len(keys))
-	var write [][]any
-	for _, key := range keys {
+	current, write := make([]Row, 0, len(keys)), make([][]any, 0, len(keys))
+	var board catalog.Board
+	var known bool
+	for i, key := range keys {
+		if i == 0 || key.board != keys[i-1].board {
+			board, known = e.Boards(key.board)
+		}
 		row := rows[key]
 		before := row.Version
 		for ; len(order) > 0 && scores[order[0]].place() == key; order = order[1:] {
@@ -60,8 +64,7 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 			if !s.Fresh {
 				continue
 			}
-			board, ok := e.Boards(key.board)
-			if !ok {
+			if !known {
 				return nil, fmt.Errorf("merge scores: %w", fault.BoardUnknown.Errorf("there is no board %q", key.board))
 			}
 			row = row.Merge(board, s)
@@ -70,7 +73,6 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 			current = append(current, row)
 		}
 		if row.Version != before {
-			board, _ := e.Boards(key.board)
 			write = append(write, []any{
 				row.Board, row.Window, row.Player, row.Score, row.Total, standing(board.Order, row.Score),
 				row.AchievedAt.UnixMilli(), row.Seq, row.EventID, row.Version,

@@ -100,22 +100,22 @@ func NewRanking(rdb redis.UniversalClient, db *store.DB, entries Entries, cursor
 
 // Project writes committed rows into Redis. It may be repeated and come in any order, late or twice: a row replaces only an
 // older version of itself. It never waits for a rebuild; where a window is not complete it writes what it was given and sets a
-// rebuild going. Rows of a board that the catalog no longer has are left out, since nobody can read them.
+// rebuild going. Rows of a board that the catalog no longer has are left out, since nobody can read them. Rows of one window
+// that stand side by side cost the least.
 func (r *Ranking) Project(ctx context.Context, rows []Row) error {
-	byWindow := map[window][]Row{}
-	for _, row := range rows {
-		if w, err := r.window(row.Board, row.Window); err == nil {
-			byWindow[w] = append(byWindow[w], row)
-		}
-	}
-	if len(byWindow) == 0 {
-		return nil
-	}
 	var calls []call
-	for w, rows := range byWindow {
-		for some := range slices.Chunk(rows, scriptRows) {
-			calls = append(calls, call{window: w, args: w.rowArgs("", some)})
+	for len(rows) > 0 {
+		board, id, n := rows[0].Board, rows[0].Window, 1
+		for n < min(len(rows), scriptRows) && rows[n].Board == board && rows[n].Window == id {
+			n++
 		}
+		if w, err := r.window(board, id); err == nil {
+			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n])})
+		}
+		rows = rows[n:]
+	}
+	if len(calls) == 0 {
+		return nil
 	}
 	if err := r.exchange(ctx, projectScript, calls); err != nil {
 		return store.RedisError("project rows", err)

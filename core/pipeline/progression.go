@@ -98,7 +98,7 @@ func (p *Progression) scores(ctx context.Context, tx *store.Tx, effects []*progr
 		return nil, err
 	}
 	current, calendars := p.Catalog(), map[string]*season.Calendar{}
-	var scores []leaderboard.Score
+	scores := make([]leaderboard.Score, 0, 4*len(effects)) // mostly enough
 	for _, effect := range effects {
 		e := effect.Event
 		if e.Type != event.ScoreSubmitted {

@@ -27,15 +27,14 @@ func Store(ctx context.Context, tx *store.Tx, receipts []Issued) error {
 		Columns: []string{"player_id", "event_id", "receipt_id", "token", "issued_at"},
 		Key:     []string{"player_id", "event_id"},
 	}
-	// In the order of the key, as every table is written.
-	receipts = slices.SortedFunc(slices.Values(receipts), func(a, b Issued) int {
-		return cmp.Or(strings.Compare(a.Claims.PlayerID, b.Claims.PlayerID), strings.Compare(a.Claims.EventID, b.Claims.EventID))
-	})
 	var rows [][]any
 	for _, r := range receipts {
 		c := r.Claims
 		rows = append(rows, []any{c.PlayerID, c.EventID, ID(c.PlayerID, c.EventID), r.Token, c.IssuedAt * 1000})
 	}
+	slices.SortFunc(rows, func(a, b []any) int { // by key, as every table is written
+		return cmp.Or(strings.Compare(a[0].(string), b[0].(string)), strings.Compare(a[1].(string), b[1].(string)))
+	})
 	if err := table.InsertMissing(ctx, tx.Queries, rows); err != nil {
 		return fmt.Errorf("store receipts: %w", err)
 	}
