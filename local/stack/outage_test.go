@@ -2,11 +2,7 @@ package stack_test
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,95 +10,16 @@ import (
 
 	"liveops/core/signing"
 	"liveops/core/store"
+	"liveops/local/wire"
 )
 
-// wire is a TCP connection to a server that can be cut.
-type wire struct {
-	listener net.Listener
-	target   string
-
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
-}
-
-func newWire(t *testing.T, target string) *wire {
+// lay puts a wire in front of a server.
+func lay(t *testing.T, server string) *wire.Wire {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	w, err := wire.New(server)
 	require.NoError(t, err)
-	w := &wire{listener: listener, target: target, conns: map[net.Conn]bool{}}
-	t.Cleanup(func() {
-		w.set(true)
-		_ = listener.Close()
-	})
-	go func() {
-		for {
-			from, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go w.carry(from)
-		}
-	}()
+	t.Cleanup(w.Close)
 	return w
-}
-
-// carry copies both ways until either end, or the wire, is cut.
-func (w *wire) carry(from net.Conn) {
-	to, err := net.Dial("tcp", w.target)
-	if err != nil || !w.hold(from, to) {
-		_ = from.Close()
-		return
-	}
-	done := make(chan struct{}, 2)
-	for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
-		go func() {
-			_, _ = io.Copy(pair[0], pair[1])
-			done <- struct{}{}
-		}()
-	}
-	<-done
-	_, _ = from.Close(), to.Close()
-}
-
-func (w *wire) hold(conns ...net.Conn) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range conns {
-		w.conns[c] = true
-		if w.cut {
-			_ = c.Close()
-		}
-	}
-	return !w.cut
-}
-
-func (w *wire) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = cut
-	for c := range w.conns {
-		if cut {
-			_ = c.Close()
-		}
-		delete(w.conns, c)
-	}
-}
-
-// through gives a server's URL with the wire in between.
-func (w *wire) through(t *testing.T, server string) string {
-	t.Helper()
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	u.Host = w.listener.Addr().String()
-	return u.String()
-}
-
-func hostOf(t *testing.T, server string) string {
-	t.Helper()
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	return u.Host
 }
 
 // unavailable asserts an answer that says: later.
@@ -123,16 +40,16 @@ func (s *system) unavailable(t *testing.T, method, path, body string) {
 func TestRedisOutage(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, b backend) {
-		var redis *wire
+		var redis *wire.Wire
 		if b.redis != "" {
-			redis = newWire(t, hostOf(t, b.redis))
-			b.redis = redis.through(t, b.redis)
+			redis = lay(t, b.redis)
+			b.redis = redis.URL
 		}
 		now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
 		s := start(t, b, "chess", now)
-		down, up := func() { redis.set(true) }, func() { redis.set(false) }
-		if redis == nil {
-			down, up = s.Redis.Close, func() { require.NoError(t, s.Redis.Restart()) }
+		down, up := s.Redis.Close, func() { require.NoError(t, s.Redis.Restart()) }
+		if redis != nil {
+			down, up = redis.Cut, redis.Mend
 		}
 		_, statuses := s.post(t, xpEvent("before", "ada", 10, now), scoreEvent("before-2", "ada", "points", 2, now))
 		require.Equal(t, []string{"accepted", "accepted"}, statuses)
@@ -171,13 +88,13 @@ func TestDatabaseOutage(t *testing.T) {
 	if b.db == "" {
 		t.Skip("SQLite is a file and cannot be cut off: needs a MySQL server")
 	}
-	db := newWire(t, hostOf(t, b.db))
-	b.db, b.settings = db.through(t, b.db), map[string]string{"BATCH_HOLD": "100ms"}
+	db := lay(t, b.db)
+	b.db, b.settings = db.URL, map[string]string{"BATCH_HOLD": "100ms"}
 	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
 	s := start(t, b, "chess", now)
 	s.get(t, "/readyz", http.StatusOK)
 
-	db.set(true)
+	db.Cut()
 	events := 0
 	for deliveries := 0; events < 50 || deliveries < 20; events++ {
 		_, statuses := s.post(t, xpEvent(fmt.Sprintf("x%d", events), "ada", 10, now), scoreEvent(fmt.Sprintf("s%d", events), "ada", "points", 1, now))
@@ -192,7 +109,7 @@ func TestDatabaseOutage(t *testing.T) {
 	s.unavailable(t, http.MethodGet, "/v1/players/ada", "")
 	require.False(t, s.Idle())
 
-	db.set(false)
+	db.Mend()
 	s.quiet(t)
 	s.noneDead(t)
 	require.EqualValues(t, events*10, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
