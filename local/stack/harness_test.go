@@ -20,6 +20,7 @@ import (
 	"liveops/core/signing"
 	"liveops/core/store"
 	"liveops/core/store/storetest"
+	"liveops/local/oracle"
 	"liveops/local/replay"
 	"liveops/local/stack"
 )
@@ -134,19 +135,10 @@ func (s *system) get(t *testing.T, path string, status int) map[string]any {
 	return answer
 }
 
-// rankedEntry is an entry of a leaderboard as the API gives it.
-type rankedEntry struct {
-	Rank       int64     `json:"rank"`
-	TiedRank   int64     `json:"tied_rank"`
-	PlayerID   string    `json:"player_id"`
-	Score      int64     `json:"score"`
-	AchievedAt time.Time `json:"achieved_at"`
-}
-
 type page struct {
-	Entries []rankedEntry `json:"entries"`
-	Next    string        `json:"next"`
-	Digest  string        `json:"digest"`
+	Entries []oracle.Entry `json:"entries"`
+	Next    string         `json:"next"`
+	Digest  string         `json:"digest"`
 	Window  struct {
 		ID    string `json:"id"`
 		State string `json:"state"`
@@ -162,15 +154,15 @@ func (s *system) page(t *testing.T, path string) page {
 	return p
 }
 
-func (s *system) entries(t *testing.T, path string) []rankedEntry {
+func (s *system) entries(t *testing.T, path string) []oracle.Entry {
 	t.Helper()
 	return s.page(t, path).Entries
 }
 
 // pages reads a whole board by cursor.
-func (s *system) pages(t *testing.T, board, window string, size int) []rankedEntry {
+func (s *system) pages(t *testing.T, board, window string, size int) []oracle.Entry {
 	t.Helper()
-	var all []rankedEntry
+	var all []oracle.Entry
 	for cursor := ""; ; {
 		query := url.Values{"window": {window}, "limit": {strconv.Itoa(size)}}
 		if cursor != "" {
