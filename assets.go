@@ -1,5 +1,5 @@
-// Package liveops is the repository itself: the files that describe the functions to the Functions host, and the sample
-// game, for the programs that carry them along.
+// Package liveops is the repository itself: the files that describe the functions to the Functions host, and the
+// catalogs of the example games, for the programs that carry them along.
 package liveops
 
 import "embed"
@@ -9,7 +9,7 @@ import "embed"
 //go:embed host.json functions
 var Functions embed.FS
 
-// Examples holds the catalog of the sample game.
+// Examples holds the catalogs of the games.
 //
-//go:embed examples/arena/catalog.yaml
+//go:embed examples/*/catalog.yaml
 var Examples embed.FS

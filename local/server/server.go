@@ -128,7 +128,7 @@ func (p Programs) Redis(ctx context.Context, dir string) (*Server, error) {
 	if program == "" {
 		return nil, errors.New("no redis-server on PATH")
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (p Programs) SQL(ctx context.Context, dir string) (*Server, error) {
 	if program == "" {
 		return nil, errors.New("no mariadbd or mysqld on PATH")
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -263,9 +263,9 @@ func version(ctx context.Context, program, pattern string) string {
 	return "?"
 }
 
-// freePort finds a port below those that the kernel gives to clients, so that nobody has it when the server comes back
-// after a pause.
-func freePort() (string, error) {
+// FreePort finds a port below those that the kernel gives to clients, so that nobody has it when a server comes back after
+// a pause.
+func FreePort() (string, error) {
 	for {
 		port := strconv.Itoa(12_000 + rand.IntN(20_000))
 		listener, err := net.Listen("tcp", "127.0.0.1:"+port) //nolint:noctx // returns at once

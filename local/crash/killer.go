@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"liveops/local/wire"
+)
+
+// killer breaks one thing after the other. What it does and when follows from its seed.
+type killer struct {
+	site  *site
+	pod   *pod
+	tally *tally
+	rng   *rand.Rand
+	say   func(format string, args ...any)
+}
+
+// run breaks things until ctx ends. It leaves everything mended.
+func (k *killer) run(ctx context.Context) error {
+	began := time.Now()
+	actions := []struct {
+		name   string
+		weight int
+		do     func(ctx context.Context) error
+	}{
+		{"kill the handler", 12, k.handler},
+		{"kill the pod", 2, k.wholePod},
+		{"wipe Redis", 3, k.wipe},
+		{"kill MySQL", 2, func(ctx context.Context) error {
+			k.tally.sqlKills.Add(1)
+			k.site.sql.Kill()
+			return k.site.sql.Start(ctx)
+		}},
+		{"stop MySQL", 1, k.stopSQL},
+		{"cut MySQL", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toSQL) }},
+		{"cut Redis", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toCache) }},
+		{"cut the broker", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toBroker) }},
+	}
+	whole := 0
+	for _, a := range actions {
+		whole += a.weight
+	}
+	lasting := context.WithoutCancel(ctx) // what was broken is mended, however late it is
+	for {
+		wait, at := time.Duration(200+k.rng.IntN(1800))*time.Millisecond, k.rng.IntN(whole)
+		if pause(ctx, wait) != nil {
+			return nil //nolint:nilerr // the time is over
+		}
+		for _, a := range actions {
+			if at -= a.weight; at >= 0 {
+				continue
+			}
+			k.say("    %s %s", since(began), a.name)
+			if err := a.do(lasting); err != nil {
+				return fmt.Errorf("%s: %w", a.name, err)
+			}
+			break
+		}
+	}
+}
+
+func (k *killer) handler(context.Context) error {
+	if k.site.lives.kill("handler") {
+		k.tally.handlerKills.Add(1)
+	}
+	return nil
+}
+
+func (k *killer) wholePod(context.Context) error {
+	if k.pod.kill() {
+		k.tally.podKills.Add(1)
+	}
+	return nil
+}
+
+// wipe has Redis come back with nothing in it.
+func (k *killer) wipe(ctx context.Context) error {
+	k.tally.cacheWipes.Add(1)
+	k.site.cache.Kill()
+	if err := pause(ctx, time.Duration(k.rng.IntN(500))*time.Millisecond); err != nil {
+		return err
+	}
+	return k.site.cache.Start(ctx)
+}
+
+// stopSQL is a restart for maintenance.
+func (k *killer) stopSQL(ctx context.Context) error {
+	k.tally.sqlStops.Add(1)
+	grace, stop := context.WithTimeout(ctx, 20*time.Second)
+	defer stop()
+	k.site.sql.Stop(grace)
+	if err := pause(ctx, time.Duration(1000+k.rng.IntN(3000))*time.Millisecond); err != nil {
+		return err
+	}
+	return k.site.sql.Start(ctx)
+}
+
+func (k *killer) cut(ctx context.Context, w *wire.Wire) error {
+	k.tally.cuts.Add(1)
+	w.Cut()
+	defer w.Mend()
+	return pause(ctx, time.Duration(k.rng.IntN(800))*time.Millisecond)
+}

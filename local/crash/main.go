@@ -1,0 +1,240 @@
+// Command crash kills a running system in every way there is and then counts: every event that was answered 202 must have
+// had its effect exactly once.
+//
+//	go run ./local/crash --for 3m --seed 7 [--games FILE]
+//
+// The Functions host with the handler, MySQL and Redis run as processes of their own, on servers that nobody else uses; the
+// broker is in this process. Eight clients send the events of chess games in shuffled order, each event at least twice, and
+// try again after every error. Meanwhile a killer sends SIGKILL to the handler, to the host and to MySQL, restarts MySQL,
+// has Redis come back empty and cuts connections. At the end the sums of the ledger, the balances and the boards must be
+// what a naive computation over the answered events comes to, and what a rebuild comes to.
+//
+// It ends with 1 when they are not, and knows nothing of how the system goes about it.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"text/tabwriter"
+	"time"
+	_ "time/tzdata" // boards name IANA zones
+
+	"golang.org/x/sync/errgroup"
+
+	"liveops"
+	"liveops/core/bus"
+	"liveops/handler/app"
+	"liveops/local/broker"
+	"liveops/local/oracle"
+	"liveops/local/server"
+)
+
+// patience is how long the system may take to settle once nothing is broken any more.
+const patience = 4 * time.Minute
+
+func main() {
+	if code, ok := (child{os.Getenv}).run(); ok {
+		os.Exit(code)
+	}
+	app.KeepStderrClean()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	t := &trial{out: os.Stdout}
+	if err := t.parse(os.Args[1:]); err != nil {
+		os.Exit(2)
+	}
+	err := t.run(ctx)
+	stop()
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "crash:", err)
+		os.Exit(1)
+	}
+}
+
+// trial is one run.
+type trial struct {
+	last  time.Duration // of the killing
+	seed  uint64
+	games string // file of recorded games; empty: made-up ones
+	keep  bool   // leave the directory of the run
+	out   io.Writer
+}
+
+func (t *trial) parse(args []string) error {
+	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
+	flags.DurationVar(&t.last, "for", 3*time.Minute, "how long things are broken")
+	flags.Uint64Var(&t.seed, "seed", uint64(time.Now().Unix()), "decides what breaks, and when")
+	flags.StringVar(&t.games, "games", "", "gzipped CSV of recorded games (made-up ones when not given)")
+	flags.BoolVar(&t.keep, "keep", false, "leave logs and data behind")
+	kind := flags.String("bus", "memory", "the broker: memory")
+	err := flags.Parse(args)
+	if err == nil && *kind != "memory" {
+		err = fmt.Errorf("there is no broker %q, only memory", *kind)
+		_, _ = fmt.Fprintln(os.Stderr, "crash:", err)
+	}
+	return err
+}
+
+// events are those of the games, moved so that the last one happens when the system begins.
+func (t *trial) events() ([]oracle.Event, error) {
+	games := oracle.MakeUp(max(400, min(int(t.last.Seconds())*200, 9000)), 300) // more would not fit a season
+	if t.games != "" {
+		file, err := os.Open(t.games)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close() //nolint:errcheck // only read
+		if games, err = oracle.ReadGames(file); err != nil {
+			return nil, err
+		}
+	}
+	oracle.EndAt(games, start)
+	return oracle.Events(games), nil
+}
+
+// errWrong is the verdict against the system.
+var errWrong = errors.New("not every event is in effect exactly once")
+
+// run gives errWrong, or why there is no verdict.
+func (t *trial) run(ctx context.Context) (err error) {
+	began := time.Now()
+	events, err := t.events()
+	if err != nil {
+		return err
+	}
+	game, err := liveops.Examples.ReadFile("examples/chess/catalog.yaml")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "liveops-crash-")
+	if err != nil {
+		return err
+	}
+	logFile := filepath.Join(dir, "pod.log")
+	defer func() {
+		if t.keep {
+			t.say("logs and data are in %s", dir)
+		} else {
+			_ = os.RemoveAll(dir)
+		}
+	}()
+	count := &tally{}
+	s, err := opening{
+		dir: dir, durable: true, catalog: game,
+		// Locks and memory are short, so that much comes twice, and from far apart.
+		lock: 5 * time.Second, most: 10, remember: 5 * time.Second,
+		serve: func(m *bus.Memory) broker.Bus { return counting{m, count} },
+	}.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	t.say("seed %d, %s of crashes, %s, %s, %d events at hand", t.seed, t.last, s.sql.Version, s.cache.Version, len(events))
+
+	port, err := server.FreePort()
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(logFile)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the children have handles of their own
+	env := s.env()
+	env[envListen] = "127.0.0.1:" + port
+	rng := rand.New(rand.NewPCG(t.seed, 0))
+	p := &pod{env: env, log: log}
+	a := newAPI("http://"+env[envListen], s.now)
+	l := &load{
+		api: a, deal: newDeal(rng, events), tally: count, seed: t.seed, waiting: s.waiting,
+		answers: &answers{sent: map[string]oracle.Event{}, taken: map[string]bool{}, status: map[string]int{}},
+	}
+
+	podContext, endPod := context.WithCancel(ctx)
+	podEnded := make(chan error, 1)
+	go func() { podEnded <- p.run(podContext) }()
+	defer func() {
+		endPod()
+		err = cmp.Or(err, <-podEnded)
+	}()
+	if err := a.get(ctx, "/readyz", new(any)); err != nil {
+		return err
+	}
+	t.say("%s: the system is ready", since(began))
+	if err := t.crash(ctx, l, &killer{site: s, pod: p, tally: count, rng: rng, say: t.say}); err != nil {
+		return err
+	}
+	t.say("%s: every request is answered", since(began))
+	if err := await(ctx, "every message is handled", patience, func() bool { return s.waiting() == 0 }); err != nil {
+		return err
+	}
+	t.say("%s: every message is handled", since(began))
+	c := &check{site: s, api: a, answers: l.answers}
+	if err := c.run(ctx, logFile); err != nil {
+		return err
+	}
+	if n := count.unexpected.Load(); n > 0 {
+		c.problem("%d requests were answered as an internal error", n)
+	}
+	c.print(t.out)
+	t.table(l, count, p, c, since(began))
+	if c.count > 0 {
+		return errWrong
+	}
+	return nil
+}
+
+// crash lets the clients and the killer at the system, until the time is over and all clients have their answers.
+func (t *trial) crash(ctx context.Context, l *load, k *killer) error {
+	fresh, stop := context.WithTimeout(ctx, t.last)
+	defer stop()
+	bounded, stop := context.WithTimeoutCause(ctx, t.last+patience, errors.New("the clients did not get their answers in time"))
+	defer stop()
+	group, bounded := errgroup.WithContext(bounded)
+	group.Go(func() error { return l.run(bounded, fresh) })
+	group.Go(func() error { return k.run(fresh) })
+	return group.Wait()
+}
+
+func (t *trial) say(format string, args ...any) { _, _ = fmt.Fprintf(t.out, format+"\n", args...) }
+
+func since(began time.Time) string { return fmt.Sprintf("%.1fs", time.Since(began).Seconds()) }
+
+// table prints the counts.
+func (t *trial) table(l *load, count *tally, p *pod, c *check, elapsed string) {
+	taken := len(l.answers.taken)
+	repeats := l.answers.total("accepted") + l.answers.total("duplicate") - taken
+	dropped := count.published.Load() - count.delivered.Load()
+	again := count.forwarded.Load() - int64(taken)
+	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(n any, what string, args ...any) {
+		_, _ = fmt.Fprintf(w, "%v\t %s\n", n, fmt.Sprintf(what, args...))
+	}
+	row(taken, "events answered 202")
+	row(l.answers.total("accepted")+l.answers.total("duplicate"), "202 answers for them, in %d requests", count.requests.Load())
+	row(count.retried.Load(), "requests tried again")
+	row(count.handlerKills.Load(), "handler kills")
+	row(count.podKills.Load(), "pod kills, %d pods started", p.starts)
+	row(count.sqlKills.Load(), "MySQL kills")
+	row(count.sqlStops.Load(), "MySQL restarts")
+	row(count.cacheWipes.Load(), "Redis wipes")
+	row(count.cuts.Load(), "connection cuts")
+	row(count.redelivered.Load(), "redeliveries")
+	row(count.deadLetters.Load(), "dead letters, driven back")
+	row(int64(repeats)+count.redelivered.Load(), "duplicates absorbed: %d sent again, the rest redelivered", repeats)
+	row(l.answers.total("duplicate"), "of them at the gate")
+	row(dropped, "of them at the broker")
+	row(again, "of them at the ledger")
+	row(c.missing, "missing")
+	row(c.double, "double")
+	row(elapsed, "elapsed")
+	_ = w.Flush() // a terminal that is gone reads nothing
+}

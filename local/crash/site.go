@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"liveops/core/bus"
+	"liveops/core/signing"
+	"liveops/core/store"
+	"liveops/local/broker"
+	"liveops/local/server"
+	"liveops/local/wire"
+)
+
+// The queues of the system.
+const (
+	eventsQueue      = "events"
+	progressionQueue = "progression"
+)
+
+// start is the time of the system under test when it begins: an evening on which no day, week or season ends.
+var start = time.Date(2026, 11, 20, 18, 0, 0, 0, time.UTC)
+
+// key signs the requests of the test, as a game server's.
+func key() signing.Key {
+	return signing.Key{ID: "server", Class: signing.Server, Secrets: []signing.Secret{signing.Secret(strings.Repeat("s", 32))}}
+}
+
+// site is what a system under test stands on: servers of its own, a broker in this process, and between it and each of
+// them a wire.
+type site struct {
+	dir        string
+	sql, cache *server.Server
+	memory     *bus.Memory
+	lives      *lives
+	db         *store.DB // past the wire
+	shift      time.Duration
+
+	toSQL, toCache, toBroker *wire.Wire
+
+	livesURL string
+	closers  []func()
+}
+
+// opening is how a site is made.
+type opening struct {
+	dir      string // of everything; whoever the SQL server runs as is let in
+	durable  bool
+	lock     time.Duration // how long a message is held
+	most     int           // deliveries of a message before it is a dead letter
+	remember time.Duration // how long the broker knows a message id
+	catalog  []byte
+	serve    func(*bus.Memory) broker.Bus // what the others see of the broker; nil: the broker
+}
+
+// open starts the servers and brings the database's schema up to date.
+func (o opening) open(ctx context.Context) (s *site, err error) {
+	s = &site{dir: o.dir, lives: &lives{}, shift: time.Until(start)}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	programs := server.Programs{Dirs: server.Path(), Durable: o.durable}
+	if s.sql, err = programs.SQL(ctx, o.dir); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.sql.Kill)
+	if s.cache, err = programs.Redis(ctx, o.dir); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.cache.Kill)
+	if err := s.database(ctx); err != nil {
+		return s, err
+	}
+	var queues []bus.Queue
+	for _, name := range []string{eventsQueue, progressionQueue} {
+		queues = append(queues, bus.Queue{Name: name, LockDuration: o.lock, MaxDeliveryCount: o.most, DuplicateWindow: o.remember})
+	}
+	s.memory = bus.NewMemory(time.Now, queues...)
+	var served broker.Bus = s.memory
+	if o.serve != nil {
+		served = o.serve(s.memory)
+	}
+	brokerURL, err := s.listen(ctx, broker.Serve(served))
+	if err != nil {
+		return s, err
+	}
+	if s.livesURL, err = s.listen(ctx, s.lives); err != nil {
+		return s, err
+	}
+	for _, lay := range []struct {
+		wire **wire.Wire
+		to   string
+	}{{&s.toSQL, s.sql.URL}, {&s.toCache, s.cache.URL}, {&s.toBroker, brokerURL}} {
+		if *lay.wire, err = wire.New(lay.to); err != nil {
+			return s, err
+		}
+		s.closers = append(s.closers, (*lay.wire).Close)
+	}
+	if err := os.WriteFile(s.catalog(), o.catalog, 0o600); err != nil {
+		return s, err
+	}
+	return s, stage(s.root())
+}
+
+// database makes and migrates the database.
+func (s *site) database(ctx context.Context) error {
+	admin, err := store.Open(s.sql.URL)
+	if err != nil {
+		return err
+	}
+	defer admin.Close() //nolint:errcheck // nothing is lost with an idle pool
+	if _, err := admin.Exec(ctx, "CREATE DATABASE liveops CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"); err != nil {
+		return err
+	}
+	if s.db, err = store.Open(s.sql.URL + "liveops"); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() { _ = s.db.Close() })
+	_, err = s.db.Migrate(ctx)
+	return err
+}
+
+// listen serves on loopback until close, and gives the URL.
+func (s *site) listen(ctx context.Context, handler http.Handler) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	go func() { _ = web.Serve(listener) }() // until close
+	s.closers = append(s.closers, func() { _ = web.Close() })
+	return "http://" + listener.Addr().String(), nil
+}
+
+// close ends everything, the last first.
+func (s *site) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+	s.closers = nil
+}
+
+func (s *site) root() string    { return filepath.Join(s.dir, "wwwroot") }
+func (s *site) catalog() string { return filepath.Join(s.dir, "catalog.yaml") }
+
+// now is the time of the system under test.
+func (s *site) now() time.Time { return time.Now().Add(s.shift) }
+
+// env is the environment of the children: what the handler reads in production, and where this process is.
+func (s *site) env() map[string]string {
+	return map[string]string{
+		"DB_URL": s.toSQL.URL + "liveops", "REDIS_URL": s.toCache.URL, "BUS_KIND": "memory", "SERVICEBUS": "in-memory",
+		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "CATALOG_FILE": s.catalog(),
+		"HMAC_SECRET": string(key().Secrets[0]), "RECEIPT_SECRET": strings.Repeat("r", 32), "CURSOR_SECRET": strings.Repeat("c", 32),
+		"METRICS_ADDR": "off", "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "LOG_LEVEL": "warn", "FUNCTIONS_WORKER_RUNTIME": "custom",
+		envRoot: s.root(), envLives: s.livesURL, envBroker: s.toBroker.URL, envShift: s.shift.String(),
+	}
+}
+
+// waiting is how many messages are not yet handled. Dead letters that the redrive has not yet taken are among them.
+func (s *site) waiting() int {
+	n := 0
+	for _, queue := range []string{eventsQueue, progressionQueue} {
+		c, _ := s.memory.Counts(queue) // both are there
+		n += c.Active + c.Locked + c.Scheduled + c.Dead
+	}
+	return n
+}
+
+// await asks until the answer is yes, for a bounded time.
+func await(ctx context.Context, what string, patience time.Duration, yes func() bool) error {
+	deadline := time.Now().Add(patience)
+	for !yes() {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("after %s still not: %s", patience, what)
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
