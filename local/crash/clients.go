@@ -158,8 +158,8 @@ func (l *load) begin(turn int, over bool) (last int) {
 	return l.last
 }
 
-// send posts events until each is answered for good: the same request again after an error, what was throttled in a
-// request of its own.
+// send posts events until each is answered for good. After an error it makes the same request again or, as often, another
+// one of the same events; what was throttled goes into a request of its own.
 func (l *load) send(ctx context.Context, rng *rand.Rand, batch []oracle.Event) error {
 	l.answers.send(batch)
 	idempotency := signing.NewNonce()
@@ -186,6 +186,9 @@ func (l *load) send(ctx context.Context, rng *rand.Rand, batch []oracle.Event) e
 			return err
 		default:
 			l.tally.retried.Add(1)
+			if rng.IntN(2) == 0 {
+				idempotency = signing.NewNonce()
+			}
 		}
 		if err := pause(ctx, time.Duration(50+rng.IntN(200))*time.Millisecond); err != nil {
 			return err

@@ -54,7 +54,7 @@ func connect(t *testing.T, rawURL string) client {
 }
 
 func (c client) ask(line string) (string, error) {
-	if _, err := c.Conn.Write([]byte(line + "\n")); err != nil {
+	if _, err := c.Write([]byte(line + "\n")); err != nil {
 		return "", err
 	}
 	answer, err := c.ReadString('\n')

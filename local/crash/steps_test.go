@@ -1,0 +1,467 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"liveops/core/bus"
+	"liveops/core/fault"
+	"liveops/core/signing"
+	"liveops/local/host"
+	"liveops/local/oracle"
+	"liveops/local/wire"
+)
+
+// TestKilledAtEveryStep kills the handler before and after every step that it takes to bring a batch through a stage, and
+// requires each time that the outcome is that of a run which nobody disturbed.
+func TestKilledAtEveryStep(t *testing.T) {
+	t.Parallel()
+	servers(t)
+	s := newStage(t)
+	for _, path := range paths() {
+		t.Run(path.name, func(t *testing.T) {
+			s.t = t
+			calm := s.watch(path, nil)
+			for _, needed := range path.needs {
+				require.True(t, slices.ContainsFunc(calm.steps, func(step string) bool { return strings.HasPrefix(step, needed) }),
+					"%s is not among the steps: %q", needed, calm.steps)
+			}
+			again := s.watch(path, nil)
+			require.Equal(t, calm.steps, again.steps, "the same batch takes the same steps")
+			require.Equal(t, calm.outcome, again.outcome, "and comes to the same")
+			t.Logf("undisturbed, %s comes to:\n%s", path.name, calm.outcome)
+			for i, step := range calm.steps {
+				for _, after := range []bool{false, true} {
+					when := "before"
+					if after {
+						when = "after"
+					}
+					point := s.watch(path, &kill{step: i, after: after})
+					require.True(t, point.killed, "%s %s: the step was not reached, steps were %q", when, step, point.steps)
+					require.Equal(t, calm.outcome, point.outcome, "killed %s %s", when, step)
+					t.Logf("killed %-6s %2d %-28s same outcome, %d invocations", when, i+1, step, point.invocations)
+				}
+			}
+		})
+	}
+	t.Run("lost completions", func(t *testing.T) {
+		s.t = t
+		for _, path := range paths() {
+			calm := s.watch(path, nil)
+			for _, op := range []string{"complete", "completed"} {
+				var failed atomic.Int64
+				s.memory.Fail(func(did, _ string) error {
+					if did == op && failed.Add(1) <= 4 { // every message of the batch once
+						return fault.BusUnavailable.Errorf("the answer is lost")
+					}
+					return nil
+				})
+				point := s.watch(path, nil)
+				s.memory.Fail(nil)
+				require.GreaterOrEqual(t, failed.Load(), int64(4))
+				require.Equal(t, calm.outcome, point.outcome, "%s, %s", path.name, op)
+				t.Logf("%s with %s lost: same outcome, %d invocations", path.name, op, point.invocations)
+			}
+		}
+	})
+	s.t = t
+	s.boards()
+}
+
+// path is a way of a batch into the system, with the steps of the stage at its beginning.
+type path struct {
+	name  string
+	send  func(s *stageUnderTest, prefix string)
+	own   []string // what the names of the stage's steps begin with; none: everything is a step of it
+	last  string   // the step after which other stages are at work; "": the end
+	needs []string // steps that must be among them
+}
+
+func paths() []path {
+	return []path{
+		{
+			name: "gateway", send: (*stageUnderTest).post, own: []string{"redis EVALSHA gate:", "broker publish events"},
+			needs: []string{"redis EVALSHA gate:", "broker publish events", "redis EVALSHA gate: #2"},
+		},
+		{
+			name: "fairness", last: "broker publish progression",
+			send: func(s *stageUnderTest, prefix string) {
+				s.publish(eventsQueue, s.batch(prefix, xp(prefix+"eve", "unfair", 9999))...)
+			},
+			needs: []string{
+				"redis EVALSHA fairness:", "mysql INSERT decision", "mysql INSERT rejected", "mysql INSERT player_block",
+				"redis EVALSHA gate:", "broker publish progression",
+			},
+		},
+		{
+			name: "progression",
+			send: func(s *stageUnderTest, prefix string) { s.publish(progressionQueue, s.batch(prefix)...) },
+			needs: []string{
+				"mysql START TRANSACTION", "mysql INSERT player", "mysql INSERT entry", "mysql INSERT receipt", "mysql INSERT ledger",
+				"mysql INSERT item", "mysql COMMIT", "redis EVALSHA rank:", "mysql INSERT rejected",
+			},
+		},
+	}
+}
+
+// accepted is an event as it travels on the queues.
+type accepted struct {
+	oracle.Event
+	At         string `json:"at"`
+	ReceivedAt string `json:"received_at"`
+	KeyID      string `json:"key_id"`
+}
+
+func made(player, id, kind string, data map[string]any) accepted {
+	at := oracle.Timestamp(start.Add(-time.Minute))
+	return accepted{oracle.Event{ID: id, Type: kind, PlayerID: player, OccurredAt: at, SessionID: "s", Data: data}, at, at, "server"}
+}
+
+func xp(player, id string, amount int) accepted {
+	return made(player, id, "xp_gained", map[string]any{"amount": amount, "source": "match"})
+}
+
+func score(player, id string, points int) accepted {
+	return made(player, id, "score_submitted", map[string]any{"board": "points", "score": points})
+}
+
+// stageUnderTest is a system whose handler is a process of its own, and whose broker and Functions host are in this one.
+type stageUnderTest struct {
+	*site
+	t     *testing.T
+	api   *api
+	hours atomic.Int64 // the host's clock is ahead, so that it forgets what its handlers died of
+	runs  int
+
+	talk        atomic.Int64 // exchanges so far
+	invocations atomic.Int64 // of the stages behind the queues
+	watcher     atomic.Pointer[watcher]
+}
+
+func newStage(t *testing.T) *stageUnderTest {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "liveops-steps-") //nolint:usetesting // the SQL server's account has no way into the parent of t.TempDir
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	game, err := os.ReadFile("testdata/steps.yaml")
+	require.NoError(t, err)
+	// The broker knows no ids, so that what comes twice reaches the ledger twice.
+	site, err := opening{dir: dir, catalog: game, lock: 2 * time.Second, most: 10}.open(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(site.close)
+	s := &stageUnderTest{site: site, t: t}
+
+	env := site.env()
+	var list []string
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	for _, timer := range []string{"archive", "redrive"} {
+		env["AzureWebJobs."+timer+".Disabled"] = "true"
+	}
+	functions, err := host.Load(os.DirFS(site.root()), func(name string) string { return env[name] })
+	require.NoError(t, err)
+	running := host.New(functions, host.Options{
+		Handler: host.Command(site.root(), append(list, envRole+"=handler")...), Bus: site.memory,
+		Now: func() time.Time { return time.Now().Add(time.Duration(s.hours.Load()) * time.Hour) },
+		Observe: func(i host.Invocation) {
+			if i.Messages > 0 {
+				s.invocations.Add(1)
+			}
+		},
+	})
+	for server, wire := range map[string]*wire.Wire{"mysql": s.toSQL, "redis": s.toCache, "broker": s.toBroker} {
+		wire.Watch(func(request []byte, answered bool) bool {
+			name := exchangeName(server, request)
+			if name == "" {
+				return true
+			}
+			s.talk.Add(1)
+			w := s.watcher.Load()
+			return w == nil || w.see(name, request, answered)
+		})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- running.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+	})
+	select {
+	case <-running.Ready():
+	case err := <-ended:
+		require.NoError(t, err)
+	}
+	s.api = newAPI("http://"+running.Addr().String(), site.now)
+	require.NoError(t, s.api.get(t.Context(), "/readyz", new(any)))
+	// Once through everything: scripts are loaded and windows complete.
+	s.post("warm-")
+	s.publish(eventsQueue, s.batch("warm-", xp("warm-eve", "unfair", 9999))...)
+	s.handled()
+	s.boards()
+	return s
+}
+
+// batch is a batch in which everything happens: a new score, a level with items, what was applied before, and what is no
+// event.
+func (s *stageUnderTest) batch(prefix string, more ...accepted) []bus.Message {
+	s.t.Helper()
+	messages := []bus.Message{
+		s.message(score(prefix+"ada", "new", 7)), s.message(xp(prefix+"bob", "level", 60)), s.message(score(prefix+"ada", "old", 5)),
+		{ID: prefix + "nothing", Body: []byte("this is no event of " + prefix)},
+	}
+	for _, e := range more {
+		messages = append(messages, s.message(e))
+	}
+	return messages
+}
+
+func (s *stageUnderTest) message(e accepted) bus.Message {
+	s.t.Helper()
+	body, err := json.Marshal(e)
+	require.NoError(s.t, err)
+	return bus.Message{ID: e.Key(), Body: body, ContentType: "application/json"}
+}
+
+func (s *stageUnderTest) publish(queue string, messages ...bus.Message) {
+	s.t.Helper()
+	require.NoError(s.t, s.memory.Publish(s.t.Context(), queue, messages))
+}
+
+// post sends events through the gateway, in a new request after every error.
+func (s *stageUnderTest) post(prefix string) {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]any{"events": []oracle.Event{score(prefix+"ada", "new", 7).Event, xp(prefix+"bob", "level", 60).Event}})
+	require.NoError(s.t, err)
+	require.NoError(s.t, await(s.t.Context(), "the events are taken", time.Minute, func() bool {
+		status, answer, err := s.api.do(s.t.Context(), http.MethodPost, "/v1/events/batch", body, signing.NewNonce())
+		if !errors.Is(err, errLater) {
+			require.NoError(s.t, err)
+			require.Equal(s.t, http.StatusAccepted, status, "%s", answer)
+		}
+		return err == nil
+	}))
+}
+
+// handled waits until the queues are empty, and then until nobody talks to anybody any more.
+func (s *stageUnderTest) handled() {
+	s.t.Helper()
+	require.NoError(s.t, await(s.t.Context(), "every message is handled", time.Minute, func() bool { return s.waiting() == 0 }))
+}
+
+// quiet waits until no exchange was begun for a while: a handler that has just started lays out windows beside its work.
+func (s *stageUnderTest) quiet() {
+	s.t.Helper()
+	require.NoError(s.t, s.api.get(s.t.Context(), "/readyz", new(any)))
+	last, since := s.talk.Load(), time.Now()
+	require.NoError(s.t, await(s.t.Context(), "the handler is at rest", time.Minute, func() bool {
+		if now := s.talk.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 150*time.Millisecond
+	}))
+}
+
+// kill is a moment: before the server has the request of a step, or when it has answered and the handler does not know.
+type kill struct {
+	step  int
+	after bool
+}
+
+// passage is how a batch went.
+type passage struct {
+	steps       []string
+	killed      bool
+	invocations int64
+	outcome     string
+}
+
+// watch sends a batch of new players along a path, kills the handler at one moment, and says what came of it.
+func (s *stageUnderTest) watch(p path, at *kill) passage {
+	s.t.Helper()
+	s.runs++
+	s.hours.Add(1)
+	prefix := fmt.Sprintf("%s%03d-", p.name[:1], s.runs)
+	s.publish(progressionQueue, s.message(score(prefix+"ada", "old", 5)))
+	s.handled()
+	s.quiet()
+
+	before := s.invocations.Load()
+	w := &watcher{site: s.site, path: p, at: at, seen: map[string]int{}}
+	s.watcher.Store(w)
+	p.send(s, prefix)
+	s.handled()
+	s.quiet()
+	s.watcher.Store(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.invocations = s.invocations.Load() - before
+	w.outcome = s.outcome(prefix)
+	return w.passage
+}
+
+// watcher sees the exchanges of the handler and kills it at one of them.
+type watcher struct {
+	site *site
+	path path
+	at   *kill
+
+	mu     sync.Mutex
+	over   bool // what comes now is no step of the path
+	seen   map[string]int
+	victim *byte // of the request whose answer is the moment
+	passage
+}
+
+// see is called at both ends of an exchange. It says whether the exchange goes on.
+func (w *watcher) see(name string, request []byte, answered bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if answered {
+		if w.victim != &request[0] {
+			return true
+		}
+		w.victim = nil
+		w.kill()
+		return false
+	}
+	own := len(w.path.own) == 0 || slices.ContainsFunc(w.path.own, func(begin string) bool { return strings.HasPrefix(name, begin) })
+	if w.over || !own {
+		return true
+	}
+	step := len(w.steps)
+	w.over = name == w.path.last
+	if w.seen[name]++; w.seen[name] > 1 {
+		name = fmt.Sprintf("%s #%d", name, w.seen[name])
+	}
+	w.steps = append(w.steps, name)
+	switch {
+	case w.at == nil || w.at.step != step:
+	case w.at.after:
+		w.over, w.victim = true, &request[0]
+	default:
+		w.over = true
+		w.kill()
+		return false
+	}
+	return true
+}
+
+func (w *watcher) kill() { w.killed = w.site.lives.kill("handler") }
+
+var (
+	statement = regexp.MustCompile(`^(INSERT) INTO (\w+)|^(SELECT) .*? FROM (\w+)|^(UPDATE) (\w+)|^(DELETE) FROM (\w+)|^([A-Z]+)(?: (TRANSACTION))?`)
+	spaces    = regexp.MustCompile(`\s+`)
+)
+
+// exchangeName says in a few words what a request asks of a server; nothing for what makes or keeps up a connection.
+func exchangeName(server string, request []byte) string {
+	switch server {
+	case "mysql":
+		const header, query = 5, 3 // a packet's length, its number and the command; COM_QUERY
+		if len(request) <= header || request[3] != 0 || request[4] != query {
+			return ""
+		}
+		found := statement.FindStringSubmatch(spaces.ReplaceAllString(string(request[header:]), " "))
+		return "mysql " + strings.Join(slices.DeleteFunc(found[min(1, len(found)):], func(s string) bool { return s == "" }), " ")
+	case "redis":
+		parts := strings.Split(string(request), "\r\n") // *3 $3 set $1 k $1 v
+		var words []string
+		for i := 2; i < len(parts); i += 2 {
+			words = append(words, parts[i])
+		}
+		command := strings.ToUpper(words[0])
+		switch {
+		case command == "HELLO" || command == "CLIENT" || command == "PING":
+			return ""
+		case strings.HasPrefix(command, "EVAL") && len(words) > 3:
+			words = words[2:] // the script and the number of keys
+		}
+		key, _, _ := strings.Cut(words[min(1, len(words)-1)], "{")
+		return "redis " + command + " " + key
+	default:
+		path, _, _ := strings.Cut(strings.TrimPrefix(string(request), "POST /"), " ")
+		return server + " " + strings.ReplaceAll(path, "/", " ")
+	}
+}
+
+// outcome is all that the database and the boards hold of the players of a batch, without their prefix.
+func (s *stageUnderTest) outcome(prefix string) string {
+	s.t.Helper()
+	var lines []string
+	for _, q := range []string{
+		"SELECT 'player', player_id, xp, level, entries FROM player WHERE player_id LIKE ?",
+		`SELECT 'ledger', player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after,
+			effective_at, COALESCE(notes, '') FROM ledger WHERE player_id LIKE ?`,
+		"SELECT 'item', player_id, item_id, quantity FROM item WHERE player_id LIKE ?",
+		"SELECT 'receipt', player_id, event_id FROM receipt WHERE player_id LIKE ?",
+		`SELECT 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id, version
+			FROM entry WHERE player_id LIKE ?`,
+		"SELECT 'rejected', message_id, stage, player_id, event_id, code, detail, body FROM rejected WHERE message_id LIKE ?",
+		"SELECT 'decision', player_id, event_id, verdict, rule, mode, evidence FROM decision WHERE player_id LIKE ?",
+		"SELECT 'block', player_id, reason FROM player_block WHERE player_id LIKE ?",
+	} {
+		columns := make([]string, strings.Count(q[:strings.Index(q, "FROM")], ",")+1)
+		if strings.Contains(q, "COALESCE") {
+			columns = columns[1:]
+		}
+		into := make([]any, len(columns))
+		for i := range columns {
+			into[i] = &columns[i]
+		}
+		require.NoError(s.t, s.db.Each(s.t.Context(), q, []any{prefix + "%"}, func(scan func(...any) error) error {
+			err := scan(into...)
+			lines = append(lines, strings.Join(columns, " "))
+			return err
+		}))
+	}
+	slices.Sort(lines)
+	for _, window := range []string{"daily", "all_time"} {
+		entries, _, err := s.api.board(s.t.Context(), "points", window)
+		require.NoError(s.t, err)
+		for _, e := range entries {
+			if strings.HasPrefix(e.PlayerID, prefix) {
+				lines = append(lines, fmt.Sprintln(window, "rank", e.PlayerID, e.Score, e.AchievedAt.UnixMilli()))
+			}
+		}
+	}
+	return decisionID.ReplaceAllString(strings.ReplaceAll(strings.Join(lines, "\n"), prefix, ""), "(decision)")
+}
+
+// decisionID is derived from the player's id.
+var decisionID = regexp.MustCompile(`\(decision [0-9a-f]+\)`)
+
+// boards compares the boards with all the entries there are.
+func (s *stageUnderTest) boards() {
+	s.t.Helper()
+	for _, window := range []string{"daily", "all_time"} {
+		read, id, err := s.api.board(s.t.Context(), "points", window)
+		require.NoError(s.t, err)
+		var want []oracle.Entry
+		query := "SELECT player_id, score, achieved_at FROM entry WHERE board = 'points' AND window_id = ?"
+		require.NoError(s.t, s.db.Each(s.t.Context(), query, []any{id}, func(scan func(...any) error) error {
+			var e oracle.Entry
+			var at int64
+			err := scan(&e.PlayerID, &e.Score, &at)
+			e.AchievedAt = time.UnixMilli(at).UTC()
+			want = append(want, e)
+			return err
+		}))
+		require.NotEmpty(s.t, want)
+		require.Equal(s.t, oracle.InOrder(want), read)
+	}
+}
