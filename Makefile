@@ -1,6 +1,6 @@
 # Everything here needs Go and make; `lint` installs its own tools, pinned.
 .DEFAULT_GOAL := help
-.PHONY: help run test build stage lint bench
+.PHONY: help run test crash build stage lint bench
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -14,6 +14,9 @@ run: ## start the whole system on embedded stand-ins and play the sample game th
 
 test: ## run every test with the race detector, on real MySQL and Redis too where they are on PATH
 	go run ./local/servers -- go test -race -shuffle=on -timeout 20m ./...
+
+crash: ## kill the handler, MySQL and Redis for three minutes under load, then count (CRASH='--for 10m --seed 1')
+	go run ./local/crash $(CRASH)
 
 build: ## build the handler (Linux) and the liveops command into bin/
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o bin/handler ./handler
