@@ -22,7 +22,8 @@ const (
 	clients = 8
 	block   = 800  // events that the clients send between them before they go on to the next block
 	lag     = 4    // blocks between the two times an event is sent
-	backlog = 2000 // messages on the queues with which the clients wait, so that what breaks always meets new work
+	backlog = 2000 // messages on the queues with which a client waits pace between two requests, with twice as many twice as long
+	pace    = 200 * time.Millisecond
 )
 
 // deal is who sends what: every event once in its block and once, by another client, lag blocks later. When all blocks are
@@ -68,7 +69,7 @@ func (d *deal) batches(rng *rand.Rand, client, turn, last int) [][]oracle.Event 
 	rng.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
 	var cut [][]oracle.Event
 	for len(mine) > 0 {
-		n := min(1+rng.IntN(1+rng.IntN(event.MaxBatch)), len(mine))
+		n := min(1+rng.IntN(1+rng.IntN(1+rng.IntN(event.MaxBatch))), len(mine)) // mostly few
 		cut, mine = append(cut, mine[:n]), mine[n:]
 	}
 	return cut
@@ -132,10 +133,8 @@ func (l *load) run(ctx, fresh context.Context) error {
 					return nil
 				}
 				for _, batch := range l.deal.batches(rng, c, turn, last) {
-					for l.waiting() > backlog {
-						if err := pause(ctx, 20*time.Millisecond); err != nil {
-							return err
-						}
+					if err := pause(ctx, pace*time.Duration(l.waiting())/backlog); err != nil {
+						return err
 					}
 					if err := l.send(ctx, rng, batch); err != nil {
 						return fmt.Errorf("client %d: %w", c, err)

@@ -129,8 +129,9 @@ func (t *trial) run(ctx context.Context) (err error) {
 	count := &tally{}
 	s, err := opening{
 		dir: dir, durable: true, catalog: game,
-		// Locks and memory are short, so that much comes twice, and from far apart.
-		lock: 5 * time.Second, most: 10, remember: 5 * time.Second,
+		// Locks and memory are short, so that much comes twice, and from far apart. What keeps failing becomes a dead letter
+		// and comes back; the limit is high enough that nothing is given up while something is always broken.
+		lock: 5 * time.Second, most: 40, remember: 5 * time.Second,
 		serve: func(m *bus.Memory) broker.Bus { return counting{m, count} },
 	}.open(ctx)
 	if err != nil {
@@ -139,6 +140,9 @@ func (t *trial) run(ctx context.Context) (err error) {
 	defer s.close()
 	t.say("seed %d, %s of crashes, %s, %s, %d events at hand", t.seed, t.last, s.sql.Version, s.cache.Version, len(events))
 
+	if err := s.schedule("redrive", "*/5 * * * * *"); err != nil {
+		return err
+	}
 	port, err := server.FreePort()
 	if err != nil {
 		return err
@@ -149,6 +153,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 	}
 	defer log.Close() //nolint:errcheck // the children have handles of their own
 	env := s.env()
+	env["BATCH_HOLD"] = "300ms"
 	env[envListen] = "127.0.0.1:" + port
 	rng := rand.New(rand.NewPCG(t.seed, 0))
 	p := &pod{env: env, log: log}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -163,6 +164,17 @@ func (s *site) env() map[string]string {
 		"METRICS_ADDR": "off", "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "LOG_LEVEL": "warn", "FUNCTIONS_WORKER_RUNTIME": "custom",
 		envRoot: s.root(), envLives: s.livesURL, envBroker: s.toBroker.URL, envShift: s.shift.String(),
 	}
+}
+
+// schedule has a timer of the staged system fire at other times.
+func (s *site) schedule(function, cron string) error {
+	file := filepath.Join(s.root(), function, "function.json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text = regexp.MustCompile(`"schedule": "[^"]*"`).ReplaceAll(text, []byte(`"schedule": "`+cron+`"`))
+	return os.WriteFile(file, text, 0o600) //nolint:gosec // the name is ours
 }
 
 // waiting is how many messages are not yet handled. Dead letters that the redrive has not yet taken are among them.
