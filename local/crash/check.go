@@ -24,16 +24,22 @@ type check struct {
 	answers *answers
 
 	missing, double int
-	problems        []string // in words, the first of each kind
 	count           int
+	problems        []string       // in words, the first of each kind
+	kinds           map[string]int // how many there are of each
 }
 
-// shown is how many problems are kept in words.
-const shown = 40
+// shown is how many problems of a kind are kept in words.
+const shown = 5
 
-func (c *check) problem(format string, args ...any) {
-	if c.count++; len(c.problems) < shown {
-		c.problems = append(c.problems, fmt.Sprintf(format, args...))
+// problem notes what is wrong. Kind is what all like it begin with.
+func (c *check) problem(kind, format string, args ...any) {
+	if c.kinds == nil {
+		c.kinds = map[string]int{}
+	}
+	c.count++
+	if c.kinds[kind]++; c.kinds[kind] <= shown {
+		c.problems = append(c.problems, kind+fmt.Sprintf(format, args...))
 	}
 }
 
@@ -49,7 +55,7 @@ func differ[K ~string, V any](c *check, what string, want, got map[K]V) {
 		w, wanted := want[k]
 		g, there := got[k]
 		if wanted != there || !reflect.DeepEqual(w, g) {
-			c.problem("%s of %s: %v, must be %v", what, k, g, w)
+			c.problem(what, " of %s: %v, must be %v", k, g, w)
 		}
 	}
 }
@@ -106,16 +112,16 @@ func (c *check) ledger(ctx context.Context, want oracle.Outcome, rules oracle.Ca
 	for id := range c.answers.taken {
 		if roots[id] == 0 {
 			c.missing++
-			c.problem("event %s was answered 202 and is not in the ledger", id)
+			c.problem("missing from the ledger", ": %s, which was answered 202", id)
 		}
 	}
 	for id, n := range roots {
 		if _, sent := c.answers.sent[id]; !sent {
-			c.problem("event %s is in the ledger and was never sent", id)
+			c.problem("never sent", ": %s, which is in the ledger", id)
 		}
 		if n > 1 {
 			c.double += n - 1
-			c.problem("event %s is in the ledger %d times", id, n)
+			c.problem("double in the ledger", ": %s, %d times", id, n)
 		}
 	}
 
@@ -186,7 +192,7 @@ func (c *check) rejected(ctx context.Context) error {
 	return c.site.db.Each(ctx, "SELECT stage, message_id, code, detail FROM rejected", nil, func(scan func(...any) error) error {
 		var stage, message, code, detail string
 		err := scan(&stage, &message, &code, &detail)
-		c.problem("%s rejected %s: %s: %s", stage, message, code, detail)
+		c.problem("rejected", " by %s: %s: %s: %s", stage, message, code, detail)
 		return err
 	})
 }
@@ -226,11 +232,11 @@ func (c *check) boards(ctx context.Context, want oracle.Outcome, rules oracle.Ca
 // ranks compares two orders and shows where they first differ.
 func (c *check) ranks(board string, want, got []oracle.Entry) {
 	if len(want) != len(got) {
-		c.problem("%s has %d entries, must have %d", board, len(got), len(want))
+		c.problem(board, " has %d entries, must have %d", len(got), len(want))
 	}
 	for i := range min(len(want), len(got)) {
 		if want[i] != got[i] {
-			c.problem("%s at %d: %+v, must be %+v", board, i+1, got[i], want[i])
+			c.problem(board, " at %d: %+v, must be %+v", i+1, got[i], want[i])
 			return
 		}
 	}
@@ -244,7 +250,7 @@ func (c *check) log(path string) error {
 	}
 	for _, word := range []string{"DATA RACE", "panic: "} {
 		if at := bytes.Index(text, []byte(word)); at >= 0 {
-			c.problem("a process said %s: %s", word, text[at:min(at+3000, len(text))])
+			c.problem("a process said ", "%s", text[at:min(at+3000, len(text))])
 		}
 	}
 	return nil
@@ -255,7 +261,9 @@ func (c *check) print(to io.Writer) {
 	for _, p := range c.problems {
 		_, _ = fmt.Fprintln(to, "WRONG:", p)
 	}
-	if left := c.count - len(c.problems); left > 0 {
-		_, _ = fmt.Fprintf(to, "WRONG: and %d more\n", left)
+	for _, kind := range slices.Sorted(maps.Keys(c.kinds)) {
+		if left := c.kinds[kind] - shown; left > 0 {
+			_, _ = fmt.Fprintf(to, "WRONG: %s: and %d more\n", kind, left)
+		}
 	}
 }

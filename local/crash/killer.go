@@ -45,7 +45,7 @@ func (k *killer) run(ctx context.Context) error {
 	}
 	lasting := context.WithoutCancel(ctx) // what was broken is mended, however late it is
 	for {
-		wait, at := time.Duration(200+k.rng.IntN(1800))*time.Millisecond, k.rng.IntN(whole)
+		wait, at := time.Duration(200+k.rng.IntN(1300))*time.Millisecond, k.rng.IntN(whole)
 		if pause(ctx, wait) != nil {
 			return nil //nolint:nilerr // the time is over
 		}

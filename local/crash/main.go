@@ -187,7 +187,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 		return err
 	}
 	if n := count.unexpected.Load(); n > 0 {
-		c.problem("%d requests were answered as an internal error", n)
+		c.problem("answered as an internal error", ": %d requests", n)
 	}
 	c.print(t.out)
 	t.table(l, count, p, c, since(began))

@@ -39,6 +39,11 @@ func TestKilledAtEveryStep(t *testing.T) {
 				require.True(t, slices.ContainsFunc(calm.steps, func(step string) bool { return strings.HasPrefix(step, needed) }),
 					"%s is not among the steps: %q", needed, calm.steps)
 			}
+			for _, line := range []string{
+				"player ada 0 1 4", "player bob 60 2 3", "item bob coin 3", "item bob crown 1", "entry ada points all_time 36 ", "entry ada peak all_time 13 ",
+			} {
+				require.Contains(t, calm.outcome, line)
+			}
 			again := s.watch(path, nil)
 			require.Equal(t, calm.steps, again.steps, "the same batch takes the same steps")
 			require.Equal(t, calm.outcome, again.outcome, "and comes to the same")
@@ -178,7 +183,7 @@ func newStage(t *testing.T) *stageUnderTest {
 	functions, err := host.Load(os.DirFS(site.root()), func(name string) string { return env[name] })
 	require.NoError(t, err)
 	running := host.New(functions, host.Options{
-		Handler: host.Command(site.root(), append(list, envRole+"=handler")...), Bus: site.memory,
+		Handler: host.Command(site.root(), append(list, envRole+"=handler")...), Bus: backwards{site.memory},
 		Now: func() time.Time { return time.Now().Add(time.Duration(s.hours.Load()) * time.Hour) },
 		Observe: func(i host.Invocation) {
 			if i.Messages > 0 {
@@ -219,12 +224,13 @@ func newStage(t *testing.T) *stageUnderTest {
 	return s
 }
 
-// batch is a batch in which everything happens: a new score, a level with items, what was applied before, and what is no
+// batch is a batch in which everything happens: new scores, a level with items, what was applied before, and what is no
 // event.
 func (s *stageUnderTest) batch(prefix string, more ...accepted) []bus.Message {
 	s.t.Helper()
 	messages := []bus.Message{
 		s.message(score(prefix+"ada", "new", 7)), s.message(xp(prefix+"bob", "level", 60)), s.message(score(prefix+"ada", "old", 5)),
+		s.message(score(prefix+"ada", "higher", 11)),
 		{ID: prefix + "nothing", Body: []byte("this is no event of " + prefix)},
 	}
 	for _, e := range more {
@@ -248,7 +254,9 @@ func (s *stageUnderTest) publish(queue string, messages ...bus.Message) {
 // post sends events through the gateway, in a new request after every error.
 func (s *stageUnderTest) post(prefix string) {
 	s.t.Helper()
-	body, err := json.Marshal(map[string]any{"events": []oracle.Event{score(prefix+"ada", "new", 7).Event, xp(prefix+"bob", "level", 60).Event}})
+	body, err := json.Marshal(map[string]any{"events": []oracle.Event{
+		score(prefix+"ada", "new", 7).Event, xp(prefix+"bob", "level", 60).Event, score(prefix+"ada", "higher", 11).Event,
+	}})
 	require.NoError(s.t, err)
 	require.NoError(s.t, await(s.t.Context(), "the events are taken", time.Minute, func() bool {
 		status, answer, err := s.api.do(s.t.Context(), http.MethodPost, "/v1/events/batch", body, signing.NewNonce())
@@ -304,11 +312,17 @@ func (s *stageUnderTest) watch(p path, at *kill) passage {
 	s.quiet()
 
 	before := s.invocations.Load()
-	w := &watcher{site: s.site, path: p, at: at, seen: map[string]int{}}
+	// One more event comes when the handler dies, and what comes again comes backwards, so that it is another batch.
+	late := s.message(score(prefix+"ada", "late", 13))
+	w := &watcher{site: s.site, path: p, at: at, seen: map[string]int{}, late: func() { s.publish(progressionQueue, late) }}
 	s.watcher.Store(w)
 	p.send(s, prefix)
 	s.handled()
 	s.watcher.Store(nil)
+	if at == nil {
+		w.late()
+		s.handled()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.invocations = s.invocations.Load() - before
@@ -321,6 +335,7 @@ type watcher struct {
 	site *site
 	path path
 	at   *kill
+	late func() // called right before the kill
 
 	mu     sync.Mutex
 	over   bool // what comes now is no step of the path
@@ -363,7 +378,22 @@ func (w *watcher) see(name string, request []byte, answered bool) bool {
 	return true
 }
 
-func (w *watcher) kill() { w.killed = w.site.lives.kill("handler") }
+func (w *watcher) kill() {
+	w.late()
+	w.killed = w.site.lives.kill("handler")
+}
+
+// backwards is a broker that gives in reverse order what it gives again.
+type backwards struct{ *bus.Memory }
+
+// Receive implements bus.Receiver.
+func (b backwards) Receive(ctx context.Context, queue string, limit int) ([]bus.Delivery, error) {
+	deliveries, err := b.Memory.Receive(ctx, queue, limit)
+	if slices.ContainsFunc(deliveries, func(d bus.Delivery) bool { return d.DeliveryCount > 1 }) {
+		slices.Reverse(deliveries)
+	}
+	return deliveries, err
+}
 
 var (
 	statement = regexp.MustCompile(`^(INSERT) INTO (\w+)|^(SELECT) .*? FROM (\w+)|^(UPDATE) (\w+)|^(DELETE) FROM (\w+)|^([A-Z]+)(?: (TRANSACTION))?`)
@@ -407,11 +437,11 @@ func (s *stageUnderTest) outcome(prefix string) string {
 	var lines []string
 	for _, q := range []string{
 		"SELECT 'player', player_id, xp, level, entries FROM player WHERE player_id LIKE ?",
-		`SELECT 'ledger', player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after,
+		`SELECT 'ledger', player_id, event_id, kind, event_type, item_id, delta, balance, level_before, level_after,
 			effective_at, COALESCE(notes, '') FROM ledger WHERE player_id LIKE ?`,
 		"SELECT 'item', player_id, item_id, quantity FROM item WHERE player_id LIKE ?",
 		"SELECT 'receipt', player_id, event_id FROM receipt WHERE player_id LIKE ?",
-		`SELECT 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id, version
+		`SELECT 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id
 			FROM entry WHERE player_id LIKE ?`,
 		"SELECT 'rejected', message_id, stage, player_id, event_id, code, detail, body FROM rejected WHERE message_id LIKE ?",
 		"SELECT 'decision', player_id, event_id, verdict, rule, mode, evidence FROM decision WHERE player_id LIKE ?",
@@ -432,12 +462,12 @@ func (s *stageUnderTest) outcome(prefix string) string {
 		}))
 	}
 	slices.Sort(lines)
-	for _, window := range []string{"daily", "all_time"} {
-		entries, _, err := s.api.board(s.t.Context(), "points", window)
+	for _, w := range windows {
+		entries, _, err := s.api.board(s.t.Context(), w.board, w.id)
 		require.NoError(s.t, err)
 		for _, e := range entries {
 			if strings.HasPrefix(e.PlayerID, prefix) {
-				lines = append(lines, fmt.Sprintln(window, "rank", e.PlayerID, e.Score, e.AchievedAt.UnixMilli()))
+				lines = append(lines, fmt.Sprint("rank ", e.PlayerID, " ", w.board, " ", w.id, " ", e.Score, " ", e.AchievedAt.UnixMilli()))
 			}
 		}
 	}
@@ -447,15 +477,18 @@ func (s *stageUnderTest) outcome(prefix string) string {
 // decisionID is derived from the player's id.
 var decisionID = regexp.MustCompile(`\(decision [0-9a-f]+\)`)
 
+// windows are all there are in the game.
+var windows = []struct{ board, id string }{{"points", "daily"}, {"points", "all_time"}, {"peak", "all_time"}}
+
 // boards compares the boards with all the entries there are.
 func (s *stageUnderTest) boards() {
 	s.t.Helper()
-	for _, window := range []string{"daily", "all_time"} {
-		read, id, err := s.api.board(s.t.Context(), "points", window)
+	for _, w := range windows {
+		read, id, err := s.api.board(s.t.Context(), w.board, w.id)
 		require.NoError(s.t, err)
 		var want []oracle.Entry
-		query := "SELECT player_id, score, achieved_at FROM entry WHERE board = 'points' AND window_id = ?"
-		require.NoError(s.t, s.db.Each(s.t.Context(), query, []any{id}, func(scan func(...any) error) error {
+		query := "SELECT player_id, score, achieved_at FROM entry WHERE board = ? AND window_id = ?"
+		require.NoError(s.t, s.db.Each(s.t.Context(), query, []any{w.board, id}, func(scan func(...any) error) error {
 			var e oracle.Entry
 			var at int64
 			err := scan(&e.PlayerID, &e.Score, &at)
