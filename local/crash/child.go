@@ -24,6 +24,7 @@ import (
 // The environment of a child, beside what the handler reads itself.
 const (
 	envRole   = "CRASH_ROLE"   // pod or handler; empty in the conductor
+	envName   = "CRASH_NAME"   // of the pod
 	envRoot   = "CRASH_ROOT"   // the script root
 	envListen = "CRASH_LISTEN" // where the pod's host listens
 	envLives  = "CRASH_LIVES"  // URL of lives
@@ -63,7 +64,7 @@ func (c child) run() (code int, ok bool) {
 
 // announce tells the conductor that this process lives, and has it end with the conductor, however that ends.
 func (c child) announce(ctx context.Context) error {
-	query := url.Values{"role": {c.getenv(envRole)}, "pid": {strconv.Itoa(os.Getpid())}}
+	query := url.Values{"who": {c.getenv(envRole) + c.getenv(envName)}, "pid": {strconv.Itoa(os.Getpid())}}
 	request, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, c.getenv(envLives)+"?"+query.Encode(), http.NoBody)
 	if err != nil {
 		return err

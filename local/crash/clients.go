@@ -109,7 +109,7 @@ func (a *answers) total(status string) int {
 
 // load is the clients at work.
 type load struct {
-	api     *api
+	apis    []*api // of the pods; a client asks now this one, now that
 	deal    *deal
 	answers *answers
 	tally   *tally
@@ -163,7 +163,7 @@ func (l *load) send(ctx context.Context, rng *rand.Rand, batch []oracle.Event) e
 	l.answers.send(batch)
 	idempotency := signing.NewNonce()
 	for {
-		results, err := l.post(ctx, batch, idempotency)
+		results, err := l.post(ctx, l.apis[rng.IntN(len(l.apis))], batch, idempotency)
 		switch {
 		case err == nil:
 			var throttled []oracle.Event
@@ -201,12 +201,12 @@ type result struct {
 	Code    string `json:"code"`
 }
 
-func (l *load) post(ctx context.Context, batch []oracle.Event, idempotency string) ([]result, error) {
+func (l *load) post(ctx context.Context, a *api, batch []oracle.Event, idempotency string) ([]result, error) {
 	body, err := json.Marshal(map[string]any{"events": batch})
 	if err != nil {
 		return nil, err
 	}
-	status, text, err := l.api.do(ctx, http.MethodPost, "/v1/events/batch", body, idempotency)
+	status, text, err := a.do(ctx, http.MethodPost, "/v1/events/batch", body, idempotency)
 	if err != nil {
 		l.tally.answered(status, text)
 		return nil, err

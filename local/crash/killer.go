@@ -12,7 +12,7 @@ import (
 // killer breaks one thing after the other. What it does and when follows from its seed.
 type killer struct {
 	site  *site
-	pod   *pod
+	pods  []*pod
 	tally *tally
 	rng   *rand.Rand
 	say   func(format string, args ...any)
@@ -26,8 +26,8 @@ func (k *killer) run(ctx context.Context) error {
 		weight int
 		do     func(ctx context.Context) error
 	}{
-		{"kill the handler", 12, k.handler},
-		{"kill the pod", 2, k.wholePod},
+		{"kill a handler", 12, k.handler},
+		{"kill a pod", 2, k.wholePod},
 		{"wipe Redis", 3, k.wipe},
 		{"kill MySQL", 2, func(ctx context.Context) error {
 			k.tally.sqlKills.Add(1)
@@ -62,15 +62,17 @@ func (k *killer) run(ctx context.Context) error {
 	}
 }
 
+func (k *killer) any() *pod { return k.pods[k.rng.IntN(len(k.pods))] }
+
 func (k *killer) handler(context.Context) error {
-	if k.site.lives.kill("handler") {
+	if k.site.lives.kill("handler" + k.any().name) {
 		k.tally.handlerKills.Add(1)
 	}
 	return nil
 }
 
 func (k *killer) wholePod(context.Context) error {
-	if k.pod.kill() {
+	if k.any().kill() {
 		k.tally.podKills.Add(1)
 	}
 	return nil

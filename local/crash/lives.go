@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// lives knows the children that live, by role. A child announces itself with a request that lasts as long as it does: when
+// lives knows the children that live, by role and pod. A child announces itself with a request that lasts as long as it does: when
 // the connection breaks, not one of its threads is running any more.
 type lives struct {
 	mu      sync.Mutex
@@ -21,7 +21,7 @@ type life struct {
 
 // ServeHTTP takes the announcement of a child.
 func (l *lives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	role := r.URL.Query().Get("role")
+	who := r.URL.Query().Get("who")
 	pid, err := strconv.Atoi(r.URL.Query().Get("pid"))
 	if err != nil {
 		http.Error(w, "pid: "+err.Error(), http.StatusBadRequest)
@@ -39,13 +39,13 @@ func (l *lives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if l.current == nil {
 		l.current = map[string]*life{}
 	}
-	l.current[role] = born
+	l.current[who] = born
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.current[role] == born {
-			delete(l.current, role)
+		if l.current[who] == born {
+			delete(l.current, who)
 		}
 	}()
 	if http.NewResponseController(w).Flush() == nil {
@@ -53,10 +53,10 @@ func (l *lives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// kill ends the child of a role by SIGKILL, and returns when it is gone. It says whether there was one.
-func (l *lives) kill(role string) bool {
+// kill ends a child by SIGKILL, and returns when it is gone. It says whether there was one.
+func (l *lives) kill(who string) bool {
 	l.mu.Lock()
-	victim := l.current[role]
+	victim := l.current[who]
 	l.mu.Unlock()
 	if victim == nil || victim.process.Kill() != nil {
 		return false

@@ -3,9 +3,9 @@
 //
 //	go run ./local/crash --for 3m --seed 7 [--games FILE]
 //
-// The Functions host with the handler, MySQL and Redis run as processes of their own, on servers that nobody else uses; the
-// broker is in this process. Eight clients send the events of chess games in shuffled order, each event at least twice, and
-// try again after every error. Meanwhile a killer sends SIGKILL to the handler, to the host and to MySQL, restarts MySQL,
+// Two Functions hosts with their handlers, MySQL and Redis run as processes of their own, on servers that nobody else uses;
+// the broker is in this process. Eight clients send the events of chess games in shuffled order, each event at least twice, and
+// try again after every error. Meanwhile a killer sends SIGKILL to handlers, to hosts and to MySQL, restarts MySQL,
 // has Redis come back empty and cuts connections. At the end the sums of the ledger, the balances and the boards must be
 // what a naive computation over the answered events comes to, and what a rebuild comes to.
 //
@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -37,6 +38,9 @@ import (
 	"liveops/local/oracle"
 	"liveops/local/server"
 )
+
+// replicas is how many pods there are, since what one of them does late meets what another did meanwhile.
+const replicas = 2
 
 // patience is how long the system may take to settle once nothing is broken any more.
 const patience = 4 * time.Minute
@@ -143,38 +147,40 @@ func (t *trial) run(ctx context.Context) (err error) {
 	if err := s.schedule("redrive", "*/5 * * * * *"); err != nil {
 		return err
 	}
-	port, err := server.FreePort()
-	if err != nil {
-		return err
-	}
 	log, err := os.Create(logFile)
 	if err != nil {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the children have handles of their own
-	env := s.env()
-	env["BATCH_HOLD"] = "300ms"
-	env[envListen] = "127.0.0.1:" + port
 	rng := rand.New(rand.NewPCG(t.seed, 0))
-	p := &pod{env: env, log: log}
-	a := newAPI("http://"+env[envListen], s.now)
 	l := &load{
-		api: a, deal: newDeal(rng, events), tally: count, seed: t.seed, waiting: s.waiting,
+		deal: newDeal(rng, events), tally: count, seed: t.seed, waiting: s.waiting,
 		answers: &answers{sent: map[string]oracle.Event{}, taken: map[string]bool{}, status: map[string]int{}},
 	}
-
-	podContext, endPod := context.WithCancel(ctx)
-	podEnded := make(chan error, 1)
-	go func() { podEnded <- p.run(podContext) }()
+	k := &killer{site: s, tally: count, rng: rng, say: t.say}
+	living, end := context.WithCancel(ctx)
+	var pods errgroup.Group
 	defer func() {
-		endPod()
-		err = cmp.Or(err, <-podEnded)
+		end()
+		err = cmp.Or(err, pods.Wait())
 	}()
-	if err := a.get(ctx, "/readyz", new(any)); err != nil {
-		return err
+	for n := range replicas {
+		port, err := server.FreePort()
+		if err != nil {
+			return err
+		}
+		p := &pod{name: strconv.Itoa(n + 1), env: s.env(), log: log}
+		p.env["BATCH_HOLD"], p.env[envListen] = "300ms", "127.0.0.1:"+port
+		k.pods, l.apis = append(k.pods, p), append(l.apis, newAPI("http://"+p.env[envListen], s.now))
+		pods.Go(func() error { return p.run(living) })
+	}
+	for _, a := range l.apis {
+		if err := a.get(ctx, "/readyz", new(any)); err != nil {
+			return err
+		}
 	}
 	t.say("%s: the system is ready", since(began))
-	if err := t.crash(ctx, l, &killer{site: s, pod: p, tally: count, rng: rng, say: t.say}); err != nil {
+	if err := t.crash(ctx, l, k); err != nil {
 		return err
 	}
 	t.say("%s: every request is answered", since(began))
@@ -182,7 +188,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 		return err
 	}
 	t.say("%s: every message is handled", since(began))
-	c := &check{site: s, api: a, answers: l.answers}
+	c := &check{site: s, api: l.apis[0], answers: l.answers}
 	if err := c.run(ctx, logFile); err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 		c.problem("answered as an internal error", ": %d requests", n)
 	}
 	c.print(t.out)
-	t.table(l, count, p, c, since(began))
+	t.table(l, k, c, since(began))
 	if c.count > 0 {
 		return errWrong
 	}
@@ -214,8 +220,11 @@ func (t *trial) say(format string, args ...any) { _, _ = fmt.Fprintf(t.out, form
 func since(began time.Time) string { return fmt.Sprintf("%.1fs", time.Since(began).Seconds()) }
 
 // table prints the counts.
-func (t *trial) table(l *load, count *tally, p *pod, c *check, elapsed string) {
-	taken := len(l.answers.taken)
+func (t *trial) table(l *load, k *killer, c *check, elapsed string) {
+	count, taken, starts := l.tally, len(l.answers.taken), int64(0)
+	for _, p := range k.pods {
+		starts += p.starts.Load()
+	}
 	repeats := l.answers.total("accepted") + l.answers.total("duplicate") - taken
 	dropped := count.published.Load() - count.delivered.Load()
 	again := count.forwarded.Load() - int64(taken)
@@ -227,7 +236,7 @@ func (t *trial) table(l *load, count *tally, p *pod, c *check, elapsed string) {
 	row(l.answers.total("accepted")+l.answers.total("duplicate"), "202 answers for them, in %d requests", count.requests.Load())
 	row(count.retried.Load(), "requests tried again")
 	row(count.handlerKills.Load(), "handler kills")
-	row(count.podKills.Load(), "pod kills, %d pods started", p.starts)
+	row(count.podKills.Load(), "pod kills, %d pods started", starts)
 	row(count.sqlKills.Load(), "MySQL kills")
 	row(count.sqlStops.Load(), "MySQL restarts")
 	row(count.cacheWipes.Load(), "Redis wipes")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -12,9 +13,10 @@ import (
 // pod is the Functions host with its handler, as the conductor sees them: one group of processes, started again whenever
 // it ends, as by the kubelet.
 type pod struct {
+	name   string
 	env    map[string]string // on top of this process's own
 	log    *os.File
-	starts int
+	starts atomic.Int64
 
 	mu      sync.Mutex
 	current *os.Process // nil between two lives
@@ -28,7 +30,7 @@ func (p *pod) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		cmd := exec.Command(self) //nolint:gosec,noctx // this program; it ends with ctx, in peace
-		cmd.Env = append(os.Environ(), envRole+"=pod")
+		cmd.Env = append(os.Environ(), envRole+"=pod", envName+"="+p.name)
 		for name, value := range p.env {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
@@ -38,7 +40,7 @@ func (p *pod) run(ctx context.Context) error {
 			return err
 		}
 		p.set(cmd.Process)
-		p.starts++
+		p.starts.Add(1)
 		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 		_ = cmd.Wait() // its log says why
 		stop()

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -26,7 +29,8 @@ import (
 )
 
 // TestKilledAtEveryStep kills the handler before and after every step that it takes to bring a batch through a stage, and
-// requires each time that the outcome is that of a run which nobody disturbed.
+// requires each time that the outcome is that of a run which nobody disturbed. What the handler had sent to Redis is also
+// kept on its way until the handler after it has done everything.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	servers(t)
@@ -49,12 +53,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 			require.Equal(t, calm.outcome, again.outcome, "and comes to the same")
 			t.Logf("undisturbed, %s comes to:\n%s", path.name, calm.outcome)
 			for i, step := range calm.steps {
-				for _, after := range []bool{false, true} {
-					when := "before"
-					if after {
-						when = "after"
-					}
-					point := s.watch(path, &kill{step: i, after: after})
+				moments := []string{before, after}
+				if strings.HasPrefix(step, "redis") {
+					moments = append(moments, late)
+				}
+				for _, when := range moments {
+					point := s.watch(path, &kill{step: i, when: when})
 					require.True(t, point.killed, "%s %s: the step was not reached, steps were %q", when, step, point.steps)
 					require.Equal(t, calm.outcome, point.outcome, "killed %s %s", when, step)
 					t.Logf("killed %-6s %2d %-28s same outcome, %d invocations", when, i+1, step, point.invocations)
@@ -287,11 +291,17 @@ func (s *stageUnderTest) quiet() {
 	}))
 }
 
-// kill is a moment: before the server has the request of a step, or when it has answered and the handler does not know.
+// kill is a moment of a step.
 type kill struct {
-	step  int
-	after bool
+	step int
+	when string
 }
+
+const (
+	before = "before" // the server has the request
+	after  = "after"  // the server has answered, and the handler does not know
+	late   = "late"   // before, and the server gets the request when all is done
+)
 
 // passage is how a batch went.
 type passage struct {
@@ -311,23 +321,42 @@ func (s *stageUnderTest) watch(p path, at *kill) passage {
 	s.handled()
 	s.quiet()
 
-	before := s.invocations.Load()
+	began := s.invocations.Load()
 	// One more event comes when the handler dies, and what comes again comes backwards, so that it is another batch.
-	late := s.message(score(prefix+"ada", "late", 13))
-	w := &watcher{site: s.site, path: p, at: at, seen: map[string]int{}, late: func() { s.publish(progressionQueue, late) }}
+	last := s.message(score(prefix+"ada", "last", 13))
+	w := &watcher{site: s.site, path: p, at: at, seen: map[string]int{}, more: func() { s.publish(progressionQueue, last) }}
 	s.watcher.Store(w)
 	p.send(s, prefix)
 	s.handled()
 	s.watcher.Store(nil)
 	if at == nil {
-		w.late()
+		w.more()
 		s.handled()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.invocations = s.invocations.Load() - before
+	if at != nil && at.when == late {
+		s.deliver(w.request)
+	}
+	w.invocations = s.invocations.Load() - began
 	w.outcome = s.outcome(prefix)
 	return w.passage
+}
+
+// deliver brings a request to Redis after all, and waits until it has been answered.
+func (s *stageUnderTest) deliver(request []byte) {
+	s.t.Helper()
+	u, err := url.Parse(s.cache.URL)
+	require.NoError(s.t, err)
+	conn, err := net.Dial("tcp", u.Host)
+	require.NoError(s.t, err)
+	defer conn.Close()
+	_, err = conn.Write(append(slices.Clone(request), "*1\r\n$4\r\nQUIT\r\n"...))
+	require.NoError(s.t, err)
+	answer, err := io.ReadAll(conn)
+	require.NoError(s.t, err)
+	require.NotContains(s.t, string(answer), "-ERR")
+	require.NotContains(s.t, string(answer), "-NOSCRIPT")
 }
 
 // watcher sees the exchanges of the handler and kills it at one of them.
@@ -335,12 +364,12 @@ type watcher struct {
 	site *site
 	path path
 	at   *kill
-	late func() // called right before the kill
+	more func() // called right before the kill
 
-	mu     sync.Mutex
-	over   bool // what comes now is no step of the path
-	seen   map[string]int
-	victim *byte // of the request whose answer is the moment
+	mu      sync.Mutex
+	over    bool // what comes now is no step of the path
+	seen    map[string]int
+	request []byte // of the step at which the handler is killed
 	passage
 }
 
@@ -349,10 +378,9 @@ func (w *watcher) see(name string, request []byte, answered bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if answered {
-		if w.victim != &request[0] {
+		if w.killed || w.request == nil || &w.request[0] != &request[0] {
 			return true
 		}
-		w.victim = nil
 		w.kill()
 		return false
 	}
@@ -366,20 +394,19 @@ func (w *watcher) see(name string, request []byte, answered bool) bool {
 		name = fmt.Sprintf("%s #%d", name, w.seen[name])
 	}
 	w.steps = append(w.steps, name)
-	switch {
-	case w.at == nil || w.at.step != step:
-	case w.at.after:
-		w.over, w.victim = true, &request[0]
-	default:
-		w.over = true
-		w.kill()
-		return false
+	if w.at == nil || w.at.step != step {
+		return true
 	}
-	return true
+	w.over, w.request = true, request
+	if w.at.when == after {
+		return true
+	}
+	w.kill()
+	return false
 }
 
 func (w *watcher) kill() {
-	w.late()
+	w.more()
 	w.killed = w.site.lives.kill("handler")
 }
 
