@@ -30,7 +30,8 @@ func newAPI(url string, now func() time.Time) *api {
 // errLater is an answer after which the same request may succeed, or none.
 var errLater = errors.New("not now")
 
-// do sends one signed request; idempotency is empty for a GET. fault is the code of a problem.
+// do sends one signed request; idempotency is empty where none is asked for. An answer that says later, and no answer, is
+// errLater.
 func (a *api) do(ctx context.Context, method, path string, body []byte, idempotency string) (status int, answer []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -41,7 +42,11 @@ func (a *api) do(ctx context.Context, method, path string, body []byte, idempote
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set(signing.HeaderIdempotency, idempotency)
 	}
-	if err := signing.SignHTTP(request, key(), body, a.now(), signing.NewNonce()); err != nil {
+	class := signing.Server
+	if strings.HasPrefix(path, "/v1/operations/") {
+		class = signing.Admin
+	}
+	if err := signing.SignHTTP(request, key(class), body, a.now(), signing.NewNonce()); err != nil {
 		return 0, nil, err
 	}
 	response, err := a.http.Do(request)
@@ -91,15 +96,44 @@ func (a *api) board(ctx context.Context, board, window string) (entries []oracle
 	}
 }
 
-// get reads an answer, coming again for up to a minute where it is told to.
+// release puts everything that was delivered too often back on its way, as an operator would.
+func (a *api) release(ctx context.Context) (released int, err error) {
+	for {
+		var list struct {
+			Rejected []struct {
+				ID   string `json:"id"`
+				Code string `json:"code"`
+			} `json:"rejected"`
+		}
+		if err := a.get(ctx, "/v1/operations/rejected?stage=redrive&state=open&limit=100", &list); err != nil {
+			return released, err
+		}
+		if len(list.Rejected) == 0 {
+			return released, nil
+		}
+		for _, r := range list.Rejected {
+			if err := a.ask(ctx, http.MethodPost, "/v1/operations/rejected/"+r.ID+"/release", new(any)); err != nil {
+				return released, err
+			}
+			released++
+		}
+	}
+}
+
+// get reads an answer.
 func (a *api) get(ctx context.Context, path string, into any) error {
+	return a.ask(ctx, http.MethodGet, path, into)
+}
+
+// ask makes a request without a body, coming again for up to a minute where it is told to.
+func (a *api) ask(ctx context.Context, method, path string, into any) error {
 	var text []byte
 	var failed error
-	err := await(ctx, "GET "+path, time.Minute, func() bool {
+	err := await(ctx, method+" "+path, time.Minute, func() bool {
 		var status int
-		status, text, failed = a.do(ctx, http.MethodGet, path, nil, "")
+		status, text, failed = a.do(ctx, method, path, nil, "")
 		if failed == nil && status != http.StatusOK {
-			failed = fmt.Errorf("GET %s: %d: %s", path, status, strings.TrimSpace(string(text)))
+			failed = fmt.Errorf("%s %s: %d: %s", method, path, status, strings.TrimSpace(string(text)))
 		}
 		return !errors.Is(failed, errLater)
 	})

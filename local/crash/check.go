@@ -187,9 +187,9 @@ func (c *check) receipts(ctx context.Context, counted []oracle.Event) error {
 	return err
 }
 
-// rejected says what was set aside, which nothing of a fair game is.
+// rejected says what was set aside and not released, which nothing of a fair game is.
 func (c *check) rejected(ctx context.Context) error {
-	return c.site.db.Each(ctx, "SELECT stage, message_id, code, detail FROM rejected", nil, func(scan func(...any) error) error {
+	return c.site.db.Each(ctx, "SELECT stage, message_id, code, detail FROM rejected WHERE id NOT IN (SELECT id FROM rejected_release)", nil, func(scan func(...any) error) error {
 		var stage, message, code, detail string
 		err := scan(&stage, &message, &code, &detail)
 		c.problem("rejected", " by %s: %s: %s: %s", stage, message, code, detail)

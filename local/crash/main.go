@@ -133,9 +133,9 @@ func (t *trial) run(ctx context.Context) (err error) {
 	count := &tally{}
 	s, err := opening{
 		dir: dir, durable: true, catalog: game,
-		// Locks and memory are short, so that much comes twice, and from far apart. What keeps failing becomes a dead letter
-		// and comes back; the limit is high enough that nothing is given up while something is always broken.
-		lock: 5 * time.Second, most: 40, remember: 5 * time.Second,
+		// Locks and memory are short, so that much comes twice, and from far apart. What keeps failing soon becomes a
+		// dead letter and comes back, and may be given up and be released.
+		lock: 5 * time.Second, most: 10, remember: 5 * time.Second,
 		serve: func(m *bus.Memory) broker.Bus { return counting{m, count} },
 	}.open(ctx)
 	if err != nil {
@@ -184,8 +184,17 @@ func (t *trial) run(ctx context.Context) (err error) {
 		return err
 	}
 	t.say("%s: every request is answered", since(began))
-	if err := await(ctx, "every message is handled", patience, func() bool { return s.waiting() == 0 }); err != nil {
-		return err
+	for { // what is released is on the queues again
+		if err := await(ctx, "every message is handled", patience, func() bool { return s.waiting() == 0 }); err != nil {
+			return err
+		}
+		released, err := l.apis[0].release(ctx)
+		if err != nil {
+			return err
+		}
+		if count.released += released; released == 0 {
+			break
+		}
 	}
 	t.say("%s: every message is handled", since(began))
 	c := &check{site: s, api: l.apis[0], answers: l.answers}
@@ -242,7 +251,7 @@ func (t *trial) table(l *load, k *killer, c *check, elapsed string) {
 	row(count.cacheWipes.Load(), "Redis wipes")
 	row(count.cuts.Load(), "connection cuts")
 	row(count.redelivered.Load(), "redeliveries")
-	row(count.deadLetters.Load(), "dead letters, driven back")
+	row(count.deadLetters.Load(), "dead letters, %d of them given up and released", count.released)
 	row(int64(repeats)+count.redelivered.Load(), "duplicates absorbed: %d sent again, the rest redelivered", repeats)
 	row(l.answers.total("duplicate"), "of them at the gate")
 	row(dropped, "of them at the broker")

@@ -28,10 +28,12 @@ const (
 // start is the time of the system under test when it begins: an evening on which no day, week or season ends.
 var start = time.Date(2026, 11, 20, 18, 0, 0, 0, time.UTC)
 
-// key signs the requests of the test, as a game server's.
-func key() signing.Key {
-	return signing.Key{ID: "server", Class: signing.Server, Secrets: []signing.Secret{signing.Secret(strings.Repeat("s", 32))}}
+// key signs the requests of the test: as a game server's, or an operator's.
+func key(class signing.Class) signing.Key {
+	return signing.Key{ID: string(class), Class: class, Secrets: []signing.Secret{signing.Secret(secret(class))}}
 }
+
+func secret(class signing.Class) string { return strings.Repeat(string(class), 32) }
 
 // site is what a system under test stands on: servers of its own, a broker in this process, and between it and each of
 // them a wire.
@@ -160,7 +162,9 @@ func (s *site) env() map[string]string {
 	return map[string]string{
 		"DB_URL": s.toSQL.URL + "liveops", "REDIS_URL": s.toCache.URL, "BUS_KIND": "memory", "SERVICEBUS": "in-memory",
 		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "CATALOG_FILE": s.catalog(),
-		"HMAC_SECRET": string(key().Secrets[0]), "RECEIPT_SECRET": strings.Repeat("r", 32), "CURSOR_SECRET": strings.Repeat("c", 32),
+		"HMAC_SECRET":    secret(signing.Server),
+		"HMAC_KEYS":      `[{"id": "admin", "class": "admin", "state": "active", "secrets": ["` + secret(signing.Admin) + `"]}]`,
+		"RECEIPT_SECRET": strings.Repeat("r", 32), "CURSOR_SECRET": strings.Repeat("c", 32),
 		"METRICS_ADDR": "off", "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "LOG_LEVEL": "warn", "FUNCTIONS_WORKER_RUNTIME": "custom",
 		envRoot: s.root(), envLives: s.livesURL, envBroker: s.toBroker.URL, envShift: s.shift.String(),
 	}

@@ -17,6 +17,7 @@ type tally struct {
 	deadLetters                                  atomic.Int64
 	handlerKills, podKills                       atomic.Int64
 	sqlKills, sqlStops, cacheWipes, cuts         atomic.Int64
+	released                                     int
 }
 
 // answered looks at an answer that was no 202. An internal error of the handler is its own, whatever died: it is told apart
