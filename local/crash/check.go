@@ -75,6 +75,7 @@ func (c *check) run(ctx context.Context, log string) error {
 		func() error { return c.ledger(ctx, want, rules) },
 		func() error { return c.receipts(ctx, counted) },
 		func() error { return c.rejected(ctx) },
+		func() error { return c.players(ctx, want, rules) },
 		func() error { return c.boards(ctx, want, rules) },
 		func() error { return c.log(log) },
 	} {
@@ -197,6 +198,39 @@ func (c *check) rejected(ctx context.Context) error {
 	})
 }
 
+// looks is how many players are read through the API.
+const looks = 500
+
+// players reads players through the API, which answers from a cache, twice.
+func (c *check) players(ctx context.Context, want oracle.Outcome, rules oracle.Catalog) error {
+	type state struct {
+		XP    int64 `json:"xp"`
+		Level int   `json:"level"`
+		Items []struct {
+			Item     string `json:"item"`
+			Quantity int64  `json:"quantity"`
+		} `json:"items"`
+	}
+	all := slices.Sorted(maps.Keys(want.XP))
+	for i := 0; i < len(all); i += 1 + len(all)/looks {
+		player := all[i]
+		for range 2 {
+			var got state
+			if err := c.api.get(ctx, "/v1/players/"+player, &got); err != nil {
+				return err
+			}
+			items := map[string]int64{}
+			for _, held := range got.Items {
+				items[held.Item] = held.Quantity
+			}
+			if x := want.XP[player]; got.XP != x || got.Level != rules.Level(x) || !maps.Equal(items, want.Items[player]) {
+				c.problem("the player as read", " %s: %+v, must have %d XP and %v", player, got, x, want.Items[player])
+			}
+		}
+	}
+	return nil
+}
+
 // boards reads every board through the API, and once more after a rebuild of its window.
 func (c *check) boards(ctx context.Context, want oracle.Outcome, rules oracle.Catalog) error {
 	game, err := catalog.Load(c.site.catalog())
@@ -209,6 +243,9 @@ func (c *check) boards(ctx context.Context, want oracle.Outcome, rules oracle.Ca
 	}
 	defer rdb.Close() //nolint:errcheck // nothing is lost with an idle pool
 	ranking := &leaderboard.Ranking{Redis: rdb, DB: c.site.db, Entries: leaderboard.Entries{Boards: game.Board}}
+	if _, err := ranking.Epoch(ctx); err != nil { // or the system would rebuild what was rebuilt here
+		return err
+	}
 	for _, board := range slices.Sorted(maps.Keys(rules.Boards)) {
 		for _, cadence := range rules.Boards[board].Windows {
 			order := want.Order(board, cadence)

@@ -139,6 +139,9 @@ func (l *load) run(ctx, fresh context.Context) error {
 					if err := l.send(ctx, rng, batch); err != nil {
 						return fmt.Errorf("client %d: %w", c, err)
 					}
+					if err := l.look(ctx, rng, batch[0].PlayerID); err != nil {
+						return fmt.Errorf("client %d: %w", c, err)
+					}
 				}
 			}
 		})
@@ -193,6 +196,18 @@ func (l *load) send(ctx context.Context, rng *rand.Rand, batch []oracle.Event) e
 			return err
 		}
 	}
+}
+
+// look reads a player, so that his state is in the cache when the next events change it.
+func (l *load) look(ctx context.Context, rng *rand.Rand, player string) error {
+	status, text, err := l.apis[rng.IntN(len(l.apis))].do(ctx, http.MethodGet, "/v1/players/"+player, nil, "")
+	switch {
+	case errors.Is(err, errLater), status == http.StatusNotFound, status == http.StatusOK: // none of his events has had its effect yet, or one has
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("player %s is answered %d: %s", player, status, text)
 }
 
 type result struct {
