@@ -43,5 +43,5 @@ $(TOOLS)/staticcheck:
 
 bench: ## the speed of the gateway, the progression stage and a rebuild, each beside the floor of the machine in the same run
 	go run ./local/servers -- go test -run '^$$' -bench BenchmarkAccept -benchtime 3s ./local/stack
-	go run ./local/servers --durable -- go test -p 1 -run '^$$' -bench 'BenchmarkProgression|BenchmarkRebuild' -benchtime 3s \
+	go run ./local/servers --durable -- go test -p 1 -run '^$$' -bench 'BenchmarkProgression|BenchmarkRebuild' -benchtime 8s \
 		-timeout 20m ./core/pipeline ./core/leaderboard
