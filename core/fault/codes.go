@@ -70,6 +70,7 @@ const (
 	DeliveriesSpent Code = "deliveries-spent"
 	NotReleasable   Code = "rejected-not-releasable"
 	LockLost        Code = "lock-lost"
+	MessageNotFound Code = "message-not-found"
 
 	// Reads.
 	PlayerNotFound   Code = "player-not-found"
@@ -159,6 +160,7 @@ var catalogue = map[Code]meaning{
 	DeliveriesSpent: {Unavailable, "The message was delivered too often without success"},
 	NotReleasable:   {Invalid, "The rejected message cannot be released"},
 	LockLost:        {Conflict, "The message's lock was lost"},
+	MessageNotFound: {NotFound, "The queue has no such message"},
 
 	PlayerNotFound:   {NotFound, "The player has no progress yet"},
 	BoardNotFound:    {NotFound, "There is no such board"},
