@@ -19,6 +19,12 @@ type Message struct {
 	ContentType string
 	Properties  map[string]string
 	ScheduledAt time.Time // not visible before; zero: at once
+	// TimeToLive counts from the instant the message is visible. After it a message nobody holds becomes a dead letter. Zero:
+	// the queue's; when the queue has one too, the shorter holds.
+	TimeToLive time.Duration
+	// Envelope is the message in the form of an adapter, beside what the port knows of it. Memory carries it and nothing else
+	// looks at it.
+	Envelope any
 }
 
 // Publisher sends messages to a queue.

@@ -29,14 +29,31 @@ type Queue struct {
 	MaxBytes         int64         // of their bodies; default 1 GiB
 }
 
-// Counts is how many messages a queue holds, by state. Azure's ActiveMessageCount is Active + Locked.
+// Counts is how many messages a queue holds, by state. Deferred are those nobody holds. Azure's ActiveMessageCount is
+// Active + Locked + Deferred.
 type Counts struct {
-	Active, Locked, Scheduled, Dead int
+	Active, Locked, Deferred, Scheduled, Dead int
+}
+
+// State is what a message is when it is peeked. Its numbers are those of Service Bus.
+type State int
+
+// The states.
+const (
+	Active   State = iota // can be received, or somebody holds it
+	Deferred              // set aside, whether or not somebody holds it
+	Scheduled
+)
+
+// Peeked is a message that was looked at, without a lock.
+type Peeked struct {
+	Delivery
+	State State
 }
 
 // Memory is a broker in this process with the semantics of Service Bus queues: peek-lock, delivery count, dead letters,
-// duplicate detection, scheduled messages, time to live. It keeps nothing on disk. It is safe for concurrent use, and
-// everything it promises holds at the time its clock tells.
+// duplicate detection, scheduled and deferred messages, time to live. It keeps nothing on disk. It is safe for concurrent
+// use, and everything it promises holds at the time its clock tells.
 //
 // Message ids are remembered up to MaxMessages; beyond that the oldest is forgotten before its window is over. A message
 // without an id is never a duplicate. An unknown queue is fault.Unavailable, as in the real adapter: it is missing until
@@ -69,9 +86,10 @@ func NewMemory(now func() time.Time, queues ...Queue) *Memory {
 	return m
 }
 
-// Fail makes operations fail, for tests: hook is asked before each one with its name (publish, receive, complete, abandon,
-// dead-letter, renew, peek) and queue, and its error is the operation's. It is also asked after what had its effect
-// (published, completed): then the effect stays and the caller does not learn of it. A nil hook ends it.
+// Fail makes operations fail, for tests: hook is asked before each one with its name (publish, schedule, cancel, receive,
+// receive-and-delete, receive-deferred, complete, abandon, defer, dead-letter, renew, peek) and queue, and its error is the
+// operation's. It is also asked after what had its effect (published, scheduled, completed): then the effect stays and the
+// caller does not learn of it. A nil hook ends it.
 func (m *Memory) Fail(hook func(op, queue string) error) {
 	if hook == nil {
 		m.fail.Store(nil)
@@ -82,44 +100,102 @@ func (m *Memory) Fail(hook func(op, queue string) error) {
 
 // Publish implements Publisher. The messages of one call are taken all or none. A full queue is fault.Unavailable.
 func (m *Memory) Publish(ctx context.Context, name string, messages []Message) error {
+	_, err := m.publish(ctx, "publish", "published", name, messages)
+	return err
+}
+
+// Schedule is Publish and gives the sequence number of each message, by which Cancel finds it until it becomes active: then
+// it gets another. 0 is a duplicate, which was dropped. A message that is not scheduled, or for an instant past, is active
+// at once.
+func (m *Memory) Schedule(ctx context.Context, name string, messages []Message) ([]int64, error) {
+	return m.publish(ctx, "schedule", "scheduled", name, messages)
+}
+
+func (m *Memory) publish(ctx context.Context, op, done, name string, messages []Message) ([]int64, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := m.failing("publish", name); err != nil {
-		return err
+	if err := m.failing(op, name); err != nil {
+		return nil, err
 	}
 	if err := Check(messages); err != nil {
-		return err
+		return nil, err
 	}
 	q, ok := m.queues[name]
 	if !ok {
-		return unknown(name)
+		return nil, unknown(name)
 	}
-	if err := q.publish(m.now, messages); err != nil {
+	numbers, err := q.publish(m.now, messages)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.failing(done, name); err != nil {
+		return nil, err
+	}
+	return numbers, nil
+}
+
+// Cancel removes scheduled messages. When one of them is not scheduled, or not any more, that is fault.NotFound and none is
+// removed. Their ids stay known to the duplicate detection.
+func (m *Memory) Cancel(_ context.Context, name string, sequenceNumbers []int64) error {
+	if err := m.failing("cancel", name); err != nil {
 		return err
 	}
-	return m.failing("published", name)
+	return m.at(name, func(q *queue, s *shelf, _ time.Time) error {
+		found, err := s.scheduled.numbered(sequenceNumbers)
+		for _, e := range found {
+			q.forget(e)
+		}
+		return err
+	})
 }
 
 // Receive implements Receiver. The bodies and properties of its deliveries are shared: they must not be changed.
 func (m *Memory) Receive(ctx context.Context, name string, limit int) ([]Delivery, error) {
+	return m.receive(ctx, "receive", name, limit, false)
+}
+
+// ReceiveAndDelete waits and gives messages as Receive does, and they are gone at once: its deliveries have no lock.
+func (m *Memory) ReceiveAndDelete(ctx context.Context, name string, limit int) ([]Delivery, error) {
+	return m.receive(ctx, "receive-and-delete", name, limit, true)
+}
+
+func (m *Memory) receive(ctx context.Context, op, name string, limit int, remove bool) ([]Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := m.failing("receive", name); err != nil {
+		if err := m.failing(op, name); err != nil {
 			return nil, err
 		}
 		q, s, err := m.find(name)
 		if err != nil {
 			return nil, err
 		}
-		got, changed, wait := q.take(m.now, s, limit)
+		got, changed, wait := q.take(m.now, s, limit, remove)
 		if len(got) > 0 {
 			return got, nil
 		}
 		await(ctx, changed, wait)
 	}
+}
+
+// ReceiveDeferred locks deferred messages, in the order asked for; it does not wait. When one of them is not deferred or
+// somebody holds it, that is fault.NotFound and none is locked. A message whose lock ends without success is deferred again.
+func (m *Memory) ReceiveDeferred(_ context.Context, name string, sequenceNumbers []int64) ([]Delivery, error) {
+	if err := m.failing("receive-deferred", name); err != nil {
+		return nil, err
+	}
+	var got []Delivery
+	err := m.at(name, func(q *queue, s *shelf, now time.Time) error {
+		found, err := s.deferred.numbered(sequenceNumbers)
+		for _, e := range found {
+			q.lock(e, now)
+			got = append(got, e.Delivery)
+		}
+		return err
+	})
+	return got, err
 }
 
 // Complete implements Receiver.
@@ -134,6 +210,16 @@ func (m *Memory) Complete(_ context.Context, name string, d Delivery) error {
 // Abandon implements Receiver. The message keeps its place: it comes before everything that was published after it.
 func (m *Memory) Abandon(_ context.Context, name string, d Delivery) error {
 	return m.settle("abandon", name, d, func(q *queue, e *entry) { q.giveBack(e) })
+}
+
+// Defer sets a delivery aside: only ReceiveDeferred gives it again, by its sequence number. It expires as if it were active. A
+// lost lock is fault.Conflict.
+func (m *Memory) Defer(_ context.Context, name string, d Delivery) error {
+	return m.settle("defer", name, d, func(q *queue, e *entry) {
+		e.at.release(e)
+		e.deferred = true
+		e.at.lay(e)
+	})
 }
 
 // DeadLetter moves a delivery to the dead letters with a reason. A lost lock is fault.Conflict.
@@ -153,47 +239,50 @@ func (m *Memory) Renew(_ context.Context, name string, d Delivery) (time.Time, e
 	return until, err
 }
 
-// Peek gives the first messages of a queue in order, in whatever state, without locking them: at most limit, from a
-// sequence number on.
-func (m *Memory) Peek(name string, from int64, limit int) ([]Delivery, error) {
+// Peek gives the first messages of a queue in order, in whatever state, without locking them or telling of their locks: at
+// most limit, from a sequence number on.
+func (m *Memory) Peek(name string, from int64, limit int) ([]Peeked, error) {
 	if err := m.failing("peek", name); err != nil {
 		return nil, err
 	}
-	q, s, err := m.find(name)
-	if err != nil {
-		return nil, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	defer q.announce(q.due())
-	q.sweep(m.now())
-	var found []Delivery
-	for _, p := range []*pile{&s.active, &s.locked, &s.scheduled} {
-		for _, e := range p.entries {
-			if e.SequenceNumber >= from {
-				found = append(found, e.Delivery)
+	var peeked []Peeked
+	err := m.at(name, func(_ *queue, s *shelf, _ time.Time) error {
+		var found []*entry
+		for _, p := range []*pile{&s.active, &s.locked, &s.deferred, &s.scheduled} {
+			for _, e := range p.entries {
+				if e.SequenceNumber >= from {
+					found = append(found, e)
+				}
 			}
 		}
-	}
-	slices.SortFunc(found, func(a, b Delivery) int { return cmp.Compare(a.SequenceNumber, b.SequenceNumber) })
-	return found[:min(limit, len(found))], nil
+		slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.SequenceNumber, b.SequenceNumber) })
+		for _, e := range found[:max(0, min(limit, len(found)))] {
+			p := Peeked{Delivery: e.Delivery}
+			p.LockToken, p.LockedUntil = "", time.Time{}
+			switch {
+			case e.deferred:
+				p.State = Deferred
+			case e.places[0].in == &s.scheduled:
+				p.State = Scheduled
+			}
+			peeked = append(peeked, p)
+		}
+		return nil
+	})
+	return peeked, err
 }
 
 // Counts says how many messages a queue holds now. Dead is 0 for a dead letter queue.
 func (m *Memory) Counts(name string) (Counts, error) {
-	q, s, err := m.find(name)
-	if err != nil {
-		return Counts{}, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	defer q.announce(q.due())
-	q.sweep(m.now())
-	c := Counts{Active: s.active.Len(), Locked: s.locked.Len(), Scheduled: s.scheduled.Len()}
-	if s == q.main {
-		c.Dead = q.dead.active.Len() + q.dead.locked.Len()
-	}
-	return c, nil
+	var c Counts
+	err := m.at(name, func(q *queue, s *shelf, _ time.Time) error {
+		c = Counts{Active: s.active.Len(), Locked: s.locked.Len(), Deferred: s.deferred.Len(), Scheduled: s.scheduled.Len()}
+		if s == q.main {
+			c.Dead = q.dead.active.Len() + q.dead.locked.Len() + q.dead.deferred.Len()
+		}
+		return nil
+	})
+	return c, err
 }
 
 // Wake makes every waiting Receive look at the clock again.
@@ -224,11 +313,8 @@ func (m *Memory) find(name string) (*queue, *shelf, error) {
 	return q, q.main, nil
 }
 
-// settle runs then on the entry that d holds, under the queue's lock.
-func (m *Memory) settle(op, name string, d Delivery, then func(*queue, *entry)) error {
-	if err := m.failing(op, name); err != nil {
-		return err
-	}
+// at runs then on a queue now, under its lock, after everything that was due.
+func (m *Memory) at(name string, then func(q *queue, s *shelf, now time.Time) error) error {
 	q, s, err := m.find(name)
 	if err != nil {
 		return err
@@ -236,13 +322,24 @@ func (m *Memory) settle(op, name string, d Delivery, then func(*queue, *entry)) 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.announce(q.due())
-	q.sweep(m.now())
-	e, held := s.holders[d.LockToken]
-	if !held {
-		return fault.LockLost.Errorf("%s: the lock on the message has ended", op)
+	now := m.now()
+	q.sweep(now)
+	return then(q, s, now)
+}
+
+// settle runs then on the entry that d holds.
+func (m *Memory) settle(op, name string, d Delivery, then func(*queue, *entry)) error {
+	if err := m.failing(op, name); err != nil {
+		return err
 	}
-	then(q, e)
-	return nil
+	return m.at(name, func(q *queue, s *shelf, _ time.Time) error {
+		e, held := s.holders[d.LockToken]
+		if !held {
+			return fault.LockLost.Errorf("%s: the lock on the message has ended", op)
+		}
+		then(q, e)
+		return nil
+	})
 }
 
 func unknown(name string) error {

@@ -38,6 +38,13 @@ func ids(ds []bus.Delivery) (s []string) {
 	return s
 }
 
+func peekedIDs(ps []bus.Peeked) (s []string) {
+	for _, p := range ps {
+		s = append(s, p.ID)
+	}
+	return s
+}
+
 func TestMemoryHoldsTheContract(t *testing.T) {
 	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Broker {
@@ -216,11 +223,11 @@ func TestPeekSeesEveryStateAndLocksNothing(t *testing.T) {
 	for range 2 {
 		all, err := m.Peek("q", 0, 10)
 		require.NoError(t, err)
-		require.Equal(t, []string{"locked", "later", "active"}, ids(all))
+		require.Equal(t, []string{"locked", "later", "active"}, peekedIDs(all))
 	}
 	rest, err := m.Peek("q", 2, 1)
 	require.NoError(t, err)
-	require.Equal(t, []string{"later"}, ids(rest))
+	require.Equal(t, []string{"later"}, peekedIDs(rest))
 	counts, err := m.Counts("q")
 	require.NoError(t, err)
 	require.Equal(t, bus.Counts{Active: 1, Locked: 1, Scheduled: 1}, counts)

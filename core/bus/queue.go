@@ -28,10 +28,15 @@ type queue struct {
 	changed    chan struct{}
 }
 
-// entry is one message; it stands in exactly one pile of one shelf.
+// entry is one message. It stands in exactly one pile of its state, and may stand in the pile of what expires as well.
 type entry struct {
 	Delivery
-	at    *shelf
+	at       *shelf
+	deferred bool // without a lock it can be received by its sequence number only
+	places   [2]place
+}
+
+type place struct {
 	in    *pile
 	index int
 }
@@ -39,31 +44,45 @@ type entry struct {
 // shelf holds what can be received under one name.
 type shelf struct {
 	active    pile // by sequence number
+	deferred  pile // by sequence number
 	locked    pile // by the end of the lock
 	scheduled pile // by the instant they become active
+	expiring  pile // what is active or deferred and expires, by that instant
 	holders   map[string]*entry
 	sequence  int64
 }
 
 func newShelf() *shelf {
 	bySequence := func(a, b *entry) int { return cmp.Compare(a.SequenceNumber, b.SequenceNumber) }
+	by := func(instant func(*entry) time.Time) func(a, b *entry) int {
+		return func(a, b *entry) int { return cmp.Or(instant(a).Compare(instant(b)), bySequence(a, b)) }
+	}
 	return &shelf{
-		holders: map[string]*entry{},
-		active:  pile{compare: bySequence},
-		locked: pile{compare: func(a, b *entry) int {
-			return cmp.Or(a.LockedUntil.Compare(b.LockedUntil), bySequence(a, b))
-		}},
-		scheduled: pile{compare: func(a, b *entry) int {
-			return cmp.Or(a.ScheduledAt.Compare(b.ScheduledAt), bySequence(a, b))
-		}},
+		active:    pile{compare: bySequence},
+		deferred:  pile{compare: bySequence, numbers: map[int64]*entry{}},
+		locked:    pile{compare: by(func(e *entry) time.Time { return e.LockedUntil })},
+		scheduled: pile{compare: by(func(e *entry) time.Time { return e.ScheduledAt }), numbers: map[int64]*entry{}},
+		expiring:  pile{compare: by(func(e *entry) time.Time { return e.ExpiresAt }), place: 1},
+		holders:   map[string]*entry{},
 	}
 }
 
-// add makes e the last message of the shelf.
-func (s *shelf) add(e *entry, p *pile) {
+// number makes e the last message of the shelf.
+func (s *shelf) number(e *entry) {
 	s.sequence++
 	e.SequenceNumber, e.at = s.sequence, s
-	p.put(e)
+}
+
+// lay puts e where it stands while nobody holds it.
+func (s *shelf) lay(e *entry) {
+	if e.deferred {
+		s.deferred.put(e)
+	} else {
+		s.active.put(e)
+	}
+	if !e.ExpiresAt.IsZero() {
+		s.expiring.put(e)
+	}
 }
 
 // hold records a lock, new or renewed.
@@ -72,51 +91,69 @@ func (s *shelf) hold(e *entry) {
 	s.locked.put(e)
 }
 
-// release ends the lock of e, if it has one, and takes it out of its pile.
+// release takes e out of its piles and ends its lock, if it has one.
 func (s *shelf) release(e *entry) {
-	delete(s.holders, e.LockToken)
-	e.LockToken, e.LockedUntil = "", time.Time{}
-	e.in.remove(e)
+	for _, place := range e.places {
+		if place.in != nil {
+			place.in.remove(e)
+		}
+	}
+	if e.LockToken != "" {
+		delete(s.holders, e.LockToken)
+		e.LockToken, e.LockedUntil = "", time.Time{}
+	}
 }
 
-func (q *queue) publish(clock func() time.Time, messages []Message) error {
+// publish gives the sequence numbers of the messages; 0 is a duplicate.
+func (q *queue) publish(clock func() time.Time, messages []Message) ([]int64, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.announce(q.due())
 	now := clock()
 	q.sweep(now)
-	var fresh []Message
-	seen := map[string]bool{}
-	size := int64(0)
-	for _, m := range messages {
-		if q.DuplicateWindow > 0 && m.ID != "" {
+	fresh := make([]*Message, len(messages)) // nil: a duplicate
+	count, size := 0, int64(0)
+	var seen map[string]bool
+	if q.DuplicateWindow > 0 {
+		seen = make(map[string]bool, len(messages))
+	}
+	for i := range messages {
+		m := &messages[i]
+		if seen != nil && m.ID != "" {
 			if _, known := q.remembered[m.ID]; known || seen[m.ID] {
 				continue
 			}
 			seen[m.ID] = true
 		}
-		fresh = append(fresh, m)
+		fresh[i] = m
+		count++
 		size += int64(len(m.Body))
 	}
-	if q.messages+len(fresh) > q.MaxMessages || q.bytes+size > q.MaxBytes {
-		return fault.BusUnavailable.Wrap(fmt.Errorf("queue %q is full: %d messages, %d bytes", q.Name, q.messages, q.bytes),
+	if q.messages+count > q.MaxMessages || q.bytes+size > q.MaxBytes {
+		return nil, fault.BusUnavailable.Wrap(fmt.Errorf("queue %q is full: %d messages, %d bytes", q.Name, q.messages, q.bytes),
 			"the queue is full, try again")
 	}
-	for _, m := range fresh {
+	numbers := make([]int64, len(messages))
+	for i, m := range fresh {
+		if m == nil {
+			continue
+		}
 		if seen[m.ID] {
 			q.remember(m.ID, now)
 		}
-		m.Body, m.Properties = bytes.Clone(m.Body), maps.Clone(m.Properties)
-		e := &entry{Delivery: Delivery{Message: m, EnqueuedAt: now}}
-		q.messages++
+		e := &entry{Delivery: Delivery{Message: *m, EnqueuedAt: now}}
+		e.Body, e.Properties = bytes.Clone(m.Body), maps.Clone(m.Properties)
 		if m.ScheduledAt.After(now) {
-			q.main.add(e, &q.main.scheduled)
+			q.main.number(e)
+			q.main.scheduled.put(e)
 		} else {
 			q.activate(e, now)
 		}
+		numbers[i] = e.SequenceNumber
 	}
+	q.messages += count
 	q.bytes += size
-	return nil
+	return numbers, nil
 }
 
 func (q *queue) remember(id string, now time.Time) {
@@ -128,25 +165,26 @@ func (q *queue) remember(id string, now time.Time) {
 	q.order = append(q.order, id)
 }
 
-// take locks up to limit messages. When there are none it gives what to wait for: a channel, and the time until something
-// becomes due (negative: nothing will).
-func (q *queue) take(clock func() time.Time, s *shelf, limit int) ([]Delivery, <-chan struct{}, time.Duration) {
+// take gives up to limit messages, locked or removed. When there are none it gives what to wait for: a channel, and the time
+// until something becomes due (negative: nothing will).
+func (q *queue) take(clock func() time.Time, s *shelf, limit int, remove bool) ([]Delivery, <-chan struct{}, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.announce(q.due())
 	now := clock()
 	q.sweep(now)
-	var got []Delivery
-	for len(got) < max(limit, 1) && s.active.Len() > 0 {
-		e := s.active.entries[0]
-		s.active.remove(e)
-		e.DeliveryCount++
-		e.LockToken = uuid.NewString()
-		e.LockedUntil = now.Add(q.LockDuration)
-		s.hold(e)
-		got = append(got, e.Delivery)
-	}
-	if len(got) > 0 {
+	if n := min(max(limit, 1), s.active.Len()); n > 0 {
+		got := make([]Delivery, n)
+		for i := range got {
+			e := s.active.first()
+			if remove {
+				e.DeliveryCount++
+				q.forget(e)
+			} else {
+				q.lock(e, now)
+			}
+			got[i] = e.Delivery
+		}
 		return got, nil, 0
 	}
 	q.waiting = true
@@ -157,6 +195,15 @@ func (q *queue) take(clock func() time.Time, s *shelf, limit int) ([]Delivery, <
 	return nil, q.changed, wait
 }
 
+// lock delivers e.
+func (q *queue) lock(e *entry, now time.Time) {
+	e.at.release(e)
+	e.DeliveryCount++
+	e.LockToken = uuid.NewString()
+	e.LockedUntil = now.Add(q.LockDuration)
+	e.at.hold(e)
+}
+
 // sweep does everything that became due.
 func (q *queue) sweep(now time.Time) {
 	for len(q.order) > 0 && !q.remembered[q.order[0]].After(now) {
@@ -164,7 +211,7 @@ func (q *queue) sweep(now time.Time) {
 		q.order = q.order[1:]
 	}
 	for e := q.main.scheduled.first(); e != nil && !e.ScheduledAt.After(now); e = q.main.scheduled.first() {
-		q.main.scheduled.remove(e)
+		q.main.release(e)
 		q.activate(e, e.ScheduledAt)
 	}
 	for _, s := range []*shelf{q.main, q.dead} {
@@ -172,8 +219,7 @@ func (q *queue) sweep(now time.Time) {
 			q.giveBack(e)
 		}
 	}
-	// Messages become active in the order of their expiry, so the first expires first.
-	for e := q.main.active.first(); e != nil && q.expired(e, now); e = q.main.active.first() {
+	for e := q.main.expiring.first(); e != nil && !e.ExpiresAt.After(now); e = q.main.expiring.first() {
 		q.bury(e, ReasonExpired, "The message expired and was dead lettered.")
 	}
 }
@@ -181,15 +227,16 @@ func (q *queue) sweep(now time.Time) {
 // activate makes e visible as if it were published at this instant; a scheduled message gets a new sequence number.
 func (q *queue) activate(e *entry, at time.Time) {
 	e.EnqueuedAt = at
-	if q.TimeToLive > 0 {
-		e.ExpiresAt = at.Add(q.TimeToLive)
+	life := e.TimeToLive
+	if life <= 0 || q.TimeToLive > 0 && q.TimeToLive < life {
+		life = q.TimeToLive
 	}
-	q.main.add(e, &q.main.active)
+	if life > 0 {
+		e.ExpiresAt = at.Add(life)
+	}
+	q.main.number(e)
+	q.main.lay(e)
 	q.news = true
-}
-
-func (q *queue) expired(e *entry, now time.Time) bool {
-	return !e.ExpiresAt.IsZero() && !e.ExpiresAt.After(now)
 }
 
 // giveBack ends a lock without success.
@@ -199,7 +246,7 @@ func (q *queue) giveBack(e *entry) {
 		return
 	}
 	e.at.release(e)
-	e.at.active.put(e)
+	e.at.lay(e)
 	q.news = true
 }
 
@@ -207,8 +254,9 @@ func (q *queue) giveBack(e *entry) {
 func (q *queue) bury(e *entry, reason, detail string) {
 	e.at.release(e)
 	e.DeadLetterSource, e.DeadLetterReason, e.DeadLetterDetail = q.Name, reason, detail
-	e.ExpiresAt = time.Time{}
-	q.dead.add(e, &q.dead.active)
+	e.ExpiresAt, e.deferred = time.Time{}, false
+	q.dead.number(e)
+	q.dead.lay(e)
 	q.news = true
 }
 
@@ -235,7 +283,7 @@ func (q *queue) due() time.Time {
 	if e := q.main.scheduled.first(); e != nil {
 		soonest(e.ScheduledAt)
 	}
-	if e := q.main.active.first(); e != nil {
+	if e := q.main.expiring.first(); e != nil {
 		soonest(e.ExpiresAt)
 	}
 	return next
@@ -262,6 +310,8 @@ func (q *queue) shout() {
 type pile struct {
 	entries []*entry
 	compare func(a, b *entry) int
+	place   int              // which place of an entry it is
+	numbers map[int64]*entry // by sequence number; nil: nobody asks for them so
 }
 
 func (p *pile) first() *entry {
@@ -271,29 +321,48 @@ func (p *pile) first() *entry {
 	return p.entries[0]
 }
 
+// numbered finds the entries of these sequence numbers, each once. One that is not here is fault.NotFound.
+func (p *pile) numbered(numbers []int64) ([]*entry, error) {
+	found, seen := make([]*entry, 0, len(numbers)), make(map[int64]bool, len(numbers))
+	for _, number := range numbers {
+		e, ok := p.numbers[number]
+		if !ok {
+			return nil, fault.MessageNotFound.Errorf("there is no such message with the sequence number %d", number)
+		}
+		if !seen[number] {
+			seen[number] = true
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
 // put adds e, or moves it to its new place when it stands here already.
 func (p *pile) put(e *entry) {
-	if e.in == p {
-		heap.Fix(p, e.index)
+	if at := e.places[p.place]; at.in == p {
+		heap.Fix(p, at.index)
 		return
 	}
 	heap.Push(p, e)
 }
 
-func (p *pile) remove(e *entry) { heap.Remove(p, e.index) }
+func (p *pile) remove(e *entry) { heap.Remove(p, e.places[p.place].index) }
 
 // Len, Less, Swap, Push and Pop are for container/heap.
 func (p *pile) Len() int           { return len(p.entries) }
 func (p *pile) Less(i, j int) bool { return p.compare(p.entries[i], p.entries[j]) < 0 }
 func (p *pile) Swap(i, j int) {
 	p.entries[i], p.entries[j] = p.entries[j], p.entries[i]
-	p.entries[i].index, p.entries[j].index = i, j
+	p.entries[i].places[p.place].index, p.entries[j].places[p.place].index = i, j
 }
 
 func (p *pile) Push(x any) {
 	e := x.(*entry) //nolint:forcetypeassert // only put pushes
-	e.in, e.index = p, len(p.entries)
+	e.places[p.place] = place{p, len(p.entries)}
 	p.entries = append(p.entries, e)
+	if p.numbers != nil {
+		p.numbers[e.SequenceNumber] = e
+	}
 }
 
 func (p *pile) Pop() any {
@@ -301,6 +370,7 @@ func (p *pile) Pop() any {
 	e := p.entries[last]
 	p.entries[last] = nil
 	p.entries = p.entries[:last]
-	e.in = nil
+	e.places[p.place] = place{}
+	delete(p.numbers, e.SequenceNumber)
 	return e
 }

@@ -186,7 +186,7 @@ func (s *site) waiting() int {
 	n := 0
 	for _, queue := range []string{eventsQueue, progressionQueue} {
 		c, _ := s.memory.Counts(queue) // both are there
-		n += c.Active + c.Locked + c.Scheduled + c.Dead
+		n += c.Active + c.Locked + c.Deferred + c.Scheduled + c.Dead
 	}
 	return n
 }

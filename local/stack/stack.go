@@ -213,7 +213,7 @@ func (s *Stack) Trigger(ctx context.Context, function string) error {
 func (s *Stack) Idle() bool {
 	for _, queue := range []string{eventsQueue, progressionQueue} {
 		counts, err := s.Bus.Counts(queue)
-		if err != nil || counts.Active+counts.Locked+counts.Scheduled > 0 {
+		if err != nil || counts.Active+counts.Locked+counts.Deferred+counts.Scheduled > 0 {
 			return false
 		}
 	}
