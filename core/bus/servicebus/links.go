@@ -86,12 +86,18 @@ func outgoing(m bus.Message) *azservicebus.Message {
 	if !m.ScheduledAt.IsZero() {
 		out.ScheduledEnqueueTime = new(m.ScheduledAt.UTC())
 	}
+	if m.TimeToLive > 0 {
+		out.TimeToLive = &m.TimeToLive
+	}
 	return out
 }
 
 func incoming(m *azservicebus.ReceivedMessage) bus.Delivery {
 	d := bus.Delivery{
-		Message:          bus.Message{ID: m.MessageID, Body: m.Body, ContentType: value(m.ContentType), ScheduledAt: value(m.ScheduledEnqueueTime)},
+		Message: bus.Message{
+			ID: m.MessageID, Body: m.Body, ContentType: value(m.ContentType), ScheduledAt: value(m.ScheduledEnqueueTime),
+			TimeToLive: value(m.TimeToLive),
+		},
 		LockToken:        uuid.UUID(m.LockToken).String(),
 		SequenceNumber:   value(m.SequenceNumber),
 		DeliveryCount:    int(m.DeliveryCount),

@@ -107,23 +107,26 @@ func TestSplit(t *testing.T) {
 func TestMessagesKeepWhatTheyCarry(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.FixedZone("", 3600))
-	out := outgoing(bus.Message{ID: "p.e", Body: []byte{0, 0xff}, ContentType: "application/json", Properties: map[string]string{"traceparent": "00"}, ScheduledAt: at})
+	out := outgoing(bus.Message{ID: "p.e", Body: []byte{0, 0xff}, ContentType: "application/json", Properties: map[string]string{"traceparent": "00"}, ScheduledAt: at, TimeToLive: time.Hour})
 	require.Equal(t, "p.e", *out.MessageID)
 	require.Equal(t, []byte{0, 0xff}, out.Body)
 	require.Equal(t, "application/json", *out.ContentType)
 	require.Equal(t, map[string]any{"traceparent": "00"}, out.ApplicationProperties)
 	require.Equal(t, at.UTC(), *out.ScheduledEnqueueTime)
+	require.Equal(t, time.Hour, *out.TimeToLive)
 	require.Equal(t, &azservicebus.Message{Body: []byte("x")}, outgoing(bus.Message{Body: []byte("x")}))
 
 	in := incoming(&azservicebus.ReceivedMessage{
-		MessageID: "p.e", Body: []byte{1}, ContentType: out.ContentType, DeliveryCount: 3, SequenceNumber: new(int64(7)),
+		MessageID: "p.e", Body: []byte{1}, ContentType: out.ContentType, TimeToLive: out.TimeToLive, DeliveryCount: 3, SequenceNumber: new(int64(7)),
 		LockToken:             [16]byte{0xAB, 15: 0xCD},
 		ApplicationProperties: map[string]any{"traceparent": "00", "count": int64(3)},
 		EnqueuedTime:          &at, LockedUntil: &at, ExpiresAt: &at,
 		DeadLetterReason: new("r"), DeadLetterErrorDescription: new("d"), DeadLetterSource: new("q"),
 	})
 	require.Equal(t, bus.Delivery{
-		Message:   bus.Message{ID: "p.e", Body: []byte{1}, ContentType: "application/json", Properties: map[string]string{"traceparent": "00"}},
+		Message: bus.Message{
+			ID: "p.e", Body: []byte{1}, ContentType: "application/json", Properties: map[string]string{"traceparent": "00"}, TimeToLive: time.Hour,
+		},
 		LockToken: "ab000000-0000-0000-0000-0000000000cd", SequenceNumber: 7, DeliveryCount: 3,
 		EnqueuedAt: at, LockedUntil: at, ExpiresAt: at,
 		DeadLetterReason: "r", DeadLetterDetail: "d", DeadLetterSource: "q",
