@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -197,6 +198,174 @@ func TestTimeToLiveSparesWhatIsLocked(t *testing.T) {
 	require.True(t, dead[1].ExpiresAt.IsZero())
 }
 
+func TestTheShorterTimeToLiveHolds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		queue, message, want time.Duration
+	}{
+		"none":        {0, 0, 0},
+		"queue's":     {time.Minute, 0, time.Minute},
+		"message's":   {0, time.Minute, time.Minute},
+		"both, queue": {time.Minute, time.Hour, time.Minute},
+		"both":        {time.Hour, time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			m := bus.NewMemory(c.now, bus.Queue{Name: "q", TimeToLive: test.queue, LockDuration: time.Hour})
+			publish(t, m, "q", bus.Message{ID: "now", TimeToLive: test.message},
+				bus.Message{ID: "later", TimeToLive: test.message, ScheduledAt: c.now().Add(time.Second)})
+			c.pass(time.Second)
+			for i, d := range receive(t, m, "q", 10) {
+				require.Equal(t, test.message, d.TimeToLive)
+				if test.want == 0 {
+					require.True(t, d.ExpiresAt.IsZero())
+				} else {
+					require.Equal(t, c.now().Add(time.Duration(i-1)*time.Second+test.want), d.ExpiresAt, "counted from when it was visible")
+				}
+			}
+		})
+	}
+}
+
+func TestWhatExpiresFirstNeedNotBeFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := bus.NewMemory(time.Now, bus.Queue{Name: "q", LockDuration: 10 * time.Second})
+		publish(t, m, "q", bus.Message{ID: "deferred", TimeToLive: 3 * time.Minute})
+		require.NoError(t, m.Defer(t.Context(), "q", receive(t, m, "q", 1)[0]))
+		publish(t, m, "q", bus.Message{ID: "never"}, bus.Message{ID: "last", TimeToLive: 4 * time.Minute},
+			bus.Message{ID: "first", TimeToLive: time.Minute}, bus.Message{ID: "second", TimeToLive: 2 * time.Minute})
+		start := time.Now()
+		for i, want := range []string{"first", "second", "deferred", "last"} {
+			d := receive(t, m, bus.DeadLetters("q"), 1)[0]
+			require.Equal(t, want, d.ID)
+			require.Equal(t, bus.ReasonExpired, d.DeadLetterReason)
+			require.Equal(t, time.Duration(i+1)*time.Minute, time.Since(start))
+			require.NoError(t, m.Complete(t.Context(), bus.DeadLetters("q"), d))
+		}
+		require.Equal(t, []string{"never"}, ids(receive(t, m, "q", 10)))
+	})
+}
+
+func TestEnvelopeIsCarried(t *testing.T) {
+	t.Parallel()
+	m := bus.NewMemory(newClock().now, bus.Queue{Name: "q"})
+	envelope := &struct{ subject string }{"s"}
+	publish(t, m, "q", bus.Message{ID: "a", Envelope: envelope})
+	peeked, err := m.Peek("q", 0, 1)
+	require.NoError(t, err)
+	require.Same(t, envelope, peeked[0].Envelope)
+	d := receive(t, m, "q", 1)[0]
+	require.Same(t, envelope, d.Envelope)
+	require.NoError(t, m.DeadLetter(t.Context(), "q", d, "poison", ""))
+	gone, err := m.ReceiveAndDelete(t.Context(), bus.DeadLetters("q"), 1)
+	require.NoError(t, err)
+	require.Same(t, envelope, gone[0].Envelope)
+}
+
+func TestScheduleNumbers(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	m := bus.NewMemory(c.now, bus.Queue{Name: "q", DuplicateWindow: time.Hour, LockDuration: time.Hour})
+	publish(t, m, "q", bus.Message{ID: "known"})
+	later := c.now().Add(time.Minute)
+	numbers, err := m.Schedule(t.Context(), "q", []bus.Message{
+		{ID: "a", ScheduledAt: later}, {ID: "known"}, {ID: "b", ScheduledAt: c.now().Add(-time.Second)}, {ID: "a"}, {ID: "c", ScheduledAt: later},
+	})
+	require.NoError(t, err)
+	require.Equal(t, []int64{2, 0, 3, 0, 4}, numbers, "0 is a duplicate")
+	require.Equal(t, []string{"known", "b"}, ids(receive(t, m, "q", 10)))
+	require.ErrorIs(t, m.Cancel(t.Context(), "q", []int64{2, 3}), fault.MessageNotFound)
+	require.NoError(t, m.Cancel(t.Context(), "q", []int64{2, 2}))
+	publish(t, m, "q", bus.Message{ID: "a"})
+	c.pass(time.Minute)
+	require.ErrorIs(t, m.Cancel(t.Context(), "q", []int64{4}), fault.MessageNotFound, "it is active")
+	require.Equal(t, []string{"c"}, ids(receive(t, m, "q", 10)), "the id of what was cancelled stays known")
+	_, err = m.Schedule(t.Context(), bus.DeadLetters("q"), []bus.Message{{ID: "d"}})
+	require.ErrorIs(t, err, fault.Unavailable)
+}
+
+func TestReceiveAndDeleteLeavesNoLock(t *testing.T) {
+	t.Parallel()
+	m := bus.NewMemory(newClock().now, bus.Queue{Name: "q"})
+	publish(t, m, "q", bus.Message{ID: "a"}, bus.Message{ID: "b"})
+	gone, err := m.ReceiveAndDelete(t.Context(), "q", 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, ids(gone))
+	require.Equal(t, 1, gone[0].DeliveryCount)
+	require.Empty(t, gone[0].LockToken)
+	require.True(t, gone[0].LockedUntil.IsZero())
+	require.ErrorIs(t, m.Complete(t.Context(), "q", gone[0]), fault.LockLost)
+	counts, err := m.Counts("q")
+	require.NoError(t, err)
+	require.Equal(t, bus.Counts{Active: 1}, counts)
+}
+
+// What a queue holds is counted in whatever way it comes and goes, or else it would be full or endless after a while.
+func TestRoomIsMadeByEveryWayOut(t *testing.T) {
+	t.Parallel()
+	dead := bus.DeadLetters("q")
+	one := func(t *testing.T, m *bus.Memory, queue string) bus.Delivery { return receive(t, m, queue, 1)[0] }
+	for name, out := range map[string]func(t *testing.T, c *clock, m *bus.Memory){
+		"complete": func(t *testing.T, _ *clock, m *bus.Memory) {
+			require.NoError(t, m.Complete(t.Context(), "q", one(t, m, "q")))
+		},
+		"receive and delete": func(t *testing.T, _ *clock, m *bus.Memory) {
+			_, err := m.ReceiveAndDelete(t.Context(), "q", 1)
+			require.NoError(t, err)
+		},
+		"complete deferred": func(t *testing.T, _ *clock, m *bus.Memory) {
+			d := one(t, m, "q")
+			require.NoError(t, m.Defer(t.Context(), "q", d))
+			got, err := m.ReceiveDeferred(t.Context(), "q", []int64{d.SequenceNumber})
+			require.NoError(t, err)
+			require.NoError(t, m.Complete(t.Context(), "q", got[0]))
+		},
+		"expire, defer as a dead letter, complete": func(t *testing.T, c *clock, m *bus.Memory) {
+			c.pass(time.Minute)
+			d := one(t, m, dead)
+			require.NoError(t, m.Defer(t.Context(), dead, d))
+			c.pass(time.Hour)
+			counts, err := m.Counts("q")
+			require.NoError(t, err)
+			require.Equal(t, bus.Counts{Dead: 1}, counts)
+			got, err := m.ReceiveDeferred(t.Context(), dead, []int64{d.SequenceNumber})
+			require.NoError(t, err)
+			require.NoError(t, m.Complete(t.Context(), dead, got[0]))
+		},
+		"delete a dead letter": func(t *testing.T, _ *clock, m *bus.Memory) {
+			require.NoError(t, m.DeadLetter(t.Context(), "q", one(t, m, "q"), "poison", ""))
+			require.NoError(t, m.DeadLetter(t.Context(), dead, one(t, m, dead), "worse", ""))
+			gone, err := m.ReceiveAndDelete(t.Context(), dead, 1)
+			require.NoError(t, err)
+			require.Equal(t, "worse", gone[0].DeadLetterReason)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			m := bus.NewMemory(c.now, bus.Queue{Name: "q", MaxMessages: 2, MaxBytes: 20})
+			full := func() {
+				numbers, err := m.Schedule(t.Context(), "q", []bus.Message{{ScheduledAt: c.now().Add(time.Hour), Body: make([]byte, 10)}})
+				require.NoError(t, err)
+				require.ErrorIs(t, m.Publish(t.Context(), "q", []bus.Message{{}}), fault.Unavailable)
+				require.NoError(t, m.Cancel(t.Context(), "q", numbers))
+				require.ErrorIs(t, m.Publish(t.Context(), "q", []bus.Message{{Body: make([]byte, 11)}}), fault.Unavailable)
+			}
+			for range 3 {
+				publish(t, m, "q", bus.Message{Body: make([]byte, 10), TimeToLive: time.Minute})
+				full()
+				out(t, c, m)
+				counts, err := m.Counts("q")
+				require.NoError(t, err)
+				require.Equal(t, bus.Counts{}, counts)
+			}
+			publish(t, m, "q", bus.Message{Body: make([]byte, 20)})
+		})
+	}
+}
+
 func TestFullQueueTakesNothingOfACall(t *testing.T) {
 	t.Parallel()
 	m := bus.NewMemory(newClock().now, bus.Queue{Name: "n", MaxMessages: 2}, bus.Queue{Name: "b", MaxBytes: 10})
@@ -219,11 +388,13 @@ func TestPeekSeesEveryStateAndLocksNothing(t *testing.T) {
 	c := newClock()
 	m := bus.NewMemory(c.now, bus.Queue{Name: "q"})
 	publish(t, m, "q", bus.Message{ID: "locked"}, bus.Message{ID: "later", ScheduledAt: c.now().Add(time.Hour)}, bus.Message{ID: "active"})
-	receive(t, m, "q", 1)
+	locked := receive(t, m, "q", 1)[0]
 	for range 2 {
 		all, err := m.Peek("q", 0, 10)
 		require.NoError(t, err)
 		require.Equal(t, []string{"locked", "later", "active"}, peekedIDs(all))
+		require.Equal(t, []bus.State{bus.Active, bus.Scheduled, bus.Active}, []bus.State{all[0].State, all[1].State, all[2].State})
+		require.Empty(t, all[0].LockToken, "whoever peeks cannot settle")
 	}
 	rest, err := m.Peek("q", 2, 1)
 	require.NoError(t, err)
@@ -231,6 +402,25 @@ func TestPeekSeesEveryStateAndLocksNothing(t *testing.T) {
 	counts, err := m.Counts("q")
 	require.NoError(t, err)
 	require.Equal(t, bus.Counts{Active: 1, Locked: 1, Scheduled: 1}, counts)
+
+	require.NoError(t, m.Defer(t.Context(), "q", locked))
+	for _, want := range []bus.Counts{{Active: 1, Deferred: 1, Scheduled: 1}, {Active: 1, Locked: 1, Scheduled: 1}} {
+		counts, err = m.Counts("q")
+		require.NoError(t, err)
+		require.Equal(t, want, counts)
+		all, err := m.Peek("q", 0, 1)
+		require.NoError(t, err)
+		require.Equal(t, bus.Deferred, all[0].State, "locked or not")
+		_, err = m.ReceiveDeferred(t.Context(), "q", []int64{locked.SequenceNumber})
+		if want.Locked == 0 {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, fault.MessageNotFound)
+		}
+	}
+	none, err := m.Peek("q", 0, -1)
+	require.NoError(t, err)
+	require.Empty(t, none)
 }
 
 func TestScheduledMessageTakesItsPlaceWhenDue(t *testing.T) {
@@ -284,6 +474,21 @@ func TestFaults(t *testing.T) {
 	require.ErrorIs(t, m.Complete(t.Context(), "q", got[0]), broken)
 	m.Fail(nil)
 	require.ErrorIs(t, m.Complete(t.Context(), "q", got[0]), fault.LockLost)
+	for op, call := range map[string]func() error{
+		"schedule":           func() error { _, err := m.Schedule(t.Context(), "q", nil); return err },
+		"scheduled":          func() error { _, err := m.Schedule(t.Context(), "q", nil); return err },
+		"cancel":             func() error { return m.Cancel(t.Context(), "q", nil) },
+		"receive-and-delete": func() error { _, err := m.ReceiveAndDelete(t.Context(), "q", 1); return err },
+		"receive-deferred":   func() error { _, err := m.ReceiveDeferred(t.Context(), "q", nil); return err },
+		"defer":              func() error { return m.Defer(t.Context(), "q", got[0]) },
+		"dead-letter":        func() error { return m.DeadLetter(t.Context(), "q", got[0], "", "") },
+		"renew":              func() error { _, err := m.Renew(t.Context(), "q", got[0]); return err },
+		"peek":               func() error { _, err := m.Peek("q", 0, 1); return err },
+	} {
+		failOn(op)
+		require.ErrorIs(t, call(), broken, op)
+	}
+	m.Fail(nil)
 	require.ErrorIs(t, bus.Check([]bus.Message{{Body: make([]byte, bus.MaxBody+1)}}), fault.EventTooLarge)
 	require.Equal(t, fault.Internal, fault.KindOf(bus.Check([]bus.Message{{ID: string(make([]byte, 129))}})))
 }
@@ -364,6 +569,8 @@ type letter struct {
 	sequence           int64
 	count              int
 	token, reason      string
+	deferred           bool
+	life               time.Duration
 	scheduled, expires time.Time
 	until              time.Time
 }
@@ -378,34 +585,37 @@ func (n *naive) settle() {
 	for _, l := range n.main {
 		if !l.scheduled.IsZero() && !l.scheduled.After(n.now) {
 			n.sequence[0]++
-			l.sequence, l.expires, l.scheduled = n.sequence[0], l.scheduled.Add(life), time.Time{}
+			l.sequence, l.expires, l.scheduled = n.sequence[0], l.scheduled.Add(l.life), time.Time{}
 		}
 	}
-	var ended []*letter
+	var ended, expired []*letter
 	for _, l := range slices.Concat(n.main, n.dead) {
 		if l.token != "" && !l.until.After(n.now) {
 			ended = append(ended, l)
 		}
 	}
-	slices.SortFunc(ended, func(a, b *letter) int {
-		if c := a.until.Compare(b.until); c != 0 {
-			return c
-		}
-		return int(a.sequence - b.sequence)
-	})
+	slices.SortFunc(ended, byInstant(func(l *letter) time.Time { return l.until }))
 	for _, l := range ended {
 		n.release(l)
 	}
-	slices.SortFunc(n.main, bySequence)
-	for _, l := range slices.Clone(n.main) {
+	for _, l := range n.main {
 		if l.token == "" && l.scheduled.IsZero() && !l.expires.After(n.now) {
-			n.bury(l, bus.ReasonExpired)
+			expired = append(expired, l)
 		}
 	}
+	slices.SortFunc(expired, byInstant(func(l *letter) time.Time { return l.expires }))
+	for _, l := range expired {
+		n.bury(l, bus.ReasonExpired)
+	}
+	slices.SortFunc(n.main, bySequence)
 	slices.SortFunc(n.dead, bySequence)
 }
 
 func bySequence(a, b *letter) int { return int(a.sequence - b.sequence) }
+
+func byInstant(instant func(*letter) time.Time) func(a, b *letter) int {
+	return func(a, b *letter) int { return cmp.Or(instant(a).Compare(instant(b)), bySequence(a, b)) }
+}
 
 func (n *naive) release(l *letter) {
 	l.token = ""
@@ -415,10 +625,25 @@ func (n *naive) release(l *letter) {
 }
 
 func (n *naive) bury(l *letter, reason string) {
-	n.main = slices.DeleteFunc(n.main, func(o *letter) bool { return o == l })
+	n.remove(l)
 	n.sequence[1]++
-	l.token, l.reason, l.sequence = "", reason, n.sequence[1]
+	l.token, l.reason, l.sequence, l.deferred = "", reason, n.sequence[1], false
 	n.dead = append(n.dead, l)
+}
+
+func (n *naive) remove(l *letter) {
+	same := func(o *letter) bool { return o == l }
+	n.main, n.dead = slices.DeleteFunc(n.main, same), slices.DeleteFunc(n.dead, same)
+}
+
+func (l *letter) state() bus.State {
+	switch {
+	case !l.scheduled.IsZero():
+		return bus.Scheduled
+	case l.deferred:
+		return bus.Deferred
+	}
+	return bus.Active
 }
 
 func TestMemoryEqualsANaiveBroker(t *testing.T) {
@@ -431,11 +656,11 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 		n := &naive{now: c.now(), seen: map[string]time.Time{}}
 		held := map[string][]bus.Delivery{}
 		queue := rapid.SampledFrom([]string{"q", "q", "q", bus.DeadLetters("q")})
-		list := func(name string) *[]*letter {
+		list := func(name string) []*letter {
 			if name == "q" {
-				return &n.main
+				return n.main
 			}
-			return &n.dead
+			return n.dead
 		}
 		// pick gives a delivery that was received at some time, and its letter while the lock lasts.
 		pick := func(t *rapid.T) (string, bus.Delivery, *letter) {
@@ -445,7 +670,7 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 			}
 			d := rapid.SampledFrom(held[name]).Draw(t, "delivery")
 			n.settle()
-			for _, l := range *list(name) {
+			for _, l := range list(name) {
 				if l.token == d.LockToken {
 					return name, d, l
 				}
@@ -459,6 +684,92 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 			}
 			require.NoError(t, err)
 		}
+		// numbered draws up to three messages by their sequence numbers; the letters are nil when one is not of the kind.
+		numbered := func(t *rapid.T, queue string, kind func(*letter) bool) ([]int64, []*letter) {
+			n.settle()
+			var all, others []*letter // of the kind first, so that small draws find some
+			for _, l := range list(queue) {
+				if kind(l) {
+					all = append(all, l)
+				} else {
+					others = append(others, l)
+				}
+			}
+			all = append(all, others...)
+			var numbers []int64
+			letters := []*letter{}
+			for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, 3), 1, 3, rapid.ID).Draw(t, "which") {
+				if i >= len(all) {
+					numbers, letters = append(numbers, 1_000_000), nil
+					continue
+				}
+				numbers = append(numbers, all[i].sequence)
+				if letters != nil && kind(all[i]) {
+					letters = append(letters, all[i])
+				} else {
+					letters = nil
+				}
+			}
+			return numbers, letters
+		}
+		send := func(t *rapid.T) (messages []bus.Message, numbers []int64) {
+			n.settle()
+			for range rapid.IntRange(1, 4).Draw(t, "n") {
+				msg := bus.Message{ID: fmt.Sprint(rapid.IntRange(0, 40).Draw(t, "id"))}
+				if after := rapid.IntRange(-5, 30).Draw(t, "after"); after > 20 {
+					msg.ScheduledAt = n.now.Add(time.Duration(after-20) * 7 * time.Second)
+				}
+				if lives := rapid.IntRange(-10, 10).Draw(t, "life"); lives > 0 {
+					msg.TimeToLive = time.Duration(lives) * 20 * time.Second
+				}
+				messages = append(messages, msg)
+				if until, ok := n.seen[msg.ID]; ok && until.After(n.now) {
+					numbers = append(numbers, 0)
+					continue
+				}
+				n.seen[msg.ID] = n.now.Add(window)
+				n.sequence[0]++
+				l := &letter{id: msg.ID, sequence: n.sequence[0], scheduled: msg.ScheduledAt, life: min(cmp.Or(msg.TimeToLive, life), life)}
+				l.expires = n.now.Add(l.life)
+				n.main = append(n.main, l)
+				numbers = append(numbers, l.sequence)
+			}
+			return messages, numbers
+		}
+		given := func(t *rapid.T, want []*letter, got []bus.Delivery, locks bool) {
+			require.Len(t, got, len(want))
+			for i, l := range want {
+				l.count++
+				l.token = got[i].LockToken
+				if l.until = (time.Time{}); locks {
+					require.NotEmpty(t, l.token)
+					l.until = n.now.Add(lock)
+				}
+				require.Equal(t, []any{l.id, l.sequence, l.count, l.until, l.reason},
+					[]any{got[i].ID, got[i].SequenceNumber, got[i].DeliveryCount, got[i].LockedUntil, got[i].DeadLetterReason})
+			}
+		}
+		receive := func(t *rapid.T, from string, call func(context.Context, string, int) ([]bus.Delivery, error), locks bool) (got []bus.Delivery, want []*letter) {
+			most := rapid.IntRange(1, 5).Draw(t, "limit")
+			n.settle()
+			for _, l := range list(from) {
+				if l.token == "" && l.state() == bus.Active && len(want) < most {
+					want = append(want, l)
+				}
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			if len(want) == 0 {
+				cancel()
+				_, err := call(ctx, from, most)
+				require.ErrorIs(t, err, context.Canceled)
+				return nil, nil
+			}
+			got, err := call(ctx, from, most)
+			require.NoError(t, err)
+			given(t, want, got, locks)
+			return got, want
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"pass": func(t *rapid.T) {
 				d := time.Duration(rapid.IntRange(0, 15_000).Draw(t, "ms")) * time.Millisecond
@@ -466,61 +777,75 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 				n.now = n.now.Add(d)
 			},
 			"publish": func(t *rapid.T) {
-				var messages []bus.Message
-				n.settle()
-				for range rapid.IntRange(1, 4).Draw(t, "n") {
-					msg := bus.Message{ID: fmt.Sprint(rapid.IntRange(0, 40).Draw(t, "id"))}
-					if after := rapid.IntRange(-5, 30).Draw(t, "after"); after > 20 {
-						msg.ScheduledAt = n.now.Add(time.Duration(after-20) * 7 * time.Second)
-					}
-					messages = append(messages, msg)
-					if until, ok := n.seen[msg.ID]; ok && until.After(n.now) {
-						continue
-					}
-					n.seen[msg.ID] = n.now.Add(window)
-					n.sequence[0]++
-					n.main = append(n.main, &letter{id: msg.ID, sequence: n.sequence[0], scheduled: msg.ScheduledAt, expires: n.now.Add(life)})
-				}
+				messages, _ := send(t)
 				require.NoError(t, m.Publish(context.Background(), "q", messages))
 			},
-			"receive": func(t *rapid.T) {
-				name, most := queue.Draw(t, "queue"), rapid.IntRange(1, 5).Draw(t, "limit")
-				n.settle()
-				var want []*letter
-				for _, l := range *list(name) {
-					if l.token == "" && l.scheduled.IsZero() && len(want) < most {
-						want = append(want, l)
-					}
-				}
-				if len(want) == 0 {
-					ctx, cancel := context.WithCancel(context.Background())
-					cancel()
-					_, err := m.Receive(ctx, name, most)
-					require.ErrorIs(t, err, context.Canceled)
+			"schedule": func(t *rapid.T) {
+				messages, want := send(t)
+				numbers, err := m.Schedule(context.Background(), "q", messages)
+				require.NoError(t, err)
+				require.Equal(t, want, numbers)
+			},
+			"cancel": func(t *rapid.T) {
+				numbers, letters := numbered(t, "q", func(l *letter) bool { return l.state() == bus.Scheduled })
+				err := m.Cancel(context.Background(), "q", numbers)
+				if letters == nil {
+					require.ErrorIs(t, err, fault.NotFound)
 					return
 				}
-				got, err := m.Receive(context.Background(), name, most)
 				require.NoError(t, err)
-				require.Len(t, got, len(want))
-				for i, l := range want {
-					l.count++
-					l.token, l.until = got[i].LockToken, n.now.Add(lock)
-					require.Equal(t, []any{l.id, l.sequence, l.count, l.until, l.reason},
-						[]any{got[i].ID, got[i].SequenceNumber, got[i].DeliveryCount, got[i].LockedUntil, got[i].DeadLetterReason})
+				for _, l := range letters {
+					n.remove(l)
 				}
-				held[name] = append(held[name], got...)
+			},
+			"receive": func(t *rapid.T) {
+				from := queue.Draw(t, "queue")
+				got, _ := receive(t, from, m.Receive, true)
+				held[from] = append(held[from], got...)
+			},
+			"receive and delete": func(t *rapid.T) {
+				_, gone := receive(t, queue.Draw(t, "queue"), m.ReceiveAndDelete, false)
+				for _, l := range gone {
+					n.remove(l)
+				}
+			},
+			"receive deferred": func(t *rapid.T) {
+				from := queue.Draw(t, "queue")
+				numbers, letters := numbered(t, from, func(l *letter) bool { return l.state() == bus.Deferred && l.token == "" })
+				got, err := m.ReceiveDeferred(context.Background(), from, numbers)
+				if letters == nil {
+					require.ErrorIs(t, err, fault.NotFound)
+					require.Empty(t, got)
+					return
+				}
+				require.NoError(t, err)
+				given(t, letters, got, true)
+				held[from] = append(held[from], got...)
 			},
 			"complete": func(t *rapid.T) {
 				name, d, l := pick(t)
 				settled(t, m.Complete(context.Background(), name, d), l)
-				on := list(name)
-				*on = slices.DeleteFunc(*on, func(o *letter) bool { return o == l })
+				n.remove(l)
 			},
 			"abandon": func(t *rapid.T) {
 				name, d, l := pick(t)
 				settled(t, m.Abandon(context.Background(), name, d), l)
 				if l != nil {
 					n.release(l)
+				}
+			},
+			"defer": func(t *rapid.T) {
+				name, d, l := pick(t)
+				settled(t, m.Defer(context.Background(), name, d), l)
+				if l != nil {
+					l.token, l.deferred = "", true
+				}
+			},
+			"dead-letter": func(t *rapid.T) {
+				name, d, l := pick(t)
+				settled(t, m.DeadLetter(context.Background(), name, d, "poison", "again"), l)
+				if l != nil {
+					n.bury(l, "poison")
 				}
 			},
 			"renew": func(t *rapid.T) {
@@ -536,11 +861,13 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 				n.settle()
 				want := bus.Counts{Dead: len(n.dead)}
 				for _, l := range n.main {
-					switch {
+					switch state := l.state(); {
 					case l.token != "":
 						want.Locked++
-					case !l.scheduled.IsZero():
+					case state == bus.Scheduled:
 						want.Scheduled++
+					case state == bus.Deferred:
+						want.Deferred++
 					default:
 						want.Active++
 					}
@@ -551,10 +878,10 @@ func TestMemoryEqualsANaiveBroker(t *testing.T) {
 				for _, name := range []string{"q", bus.DeadLetters("q")} {
 					all, err := m.Peek(name, 0, 1000)
 					require.NoError(t, err)
-					sorted := slices.SortedFunc(slices.Values(*list(name)), bySequence)
-					require.Len(t, all, len(sorted))
-					for i, l := range sorted {
-						require.Equal(t, l.id, all[i].ID)
+					require.Len(t, all, len(list(name)))
+					for i, l := range list(name) {
+						require.Equal(t, []any{l.id, l.sequence, l.count, l.state(), l.reason},
+							[]any{all[i].ID, all[i].SequenceNumber, all[i].DeliveryCount, all[i].State, all[i].DeadLetterReason})
 					}
 				}
 			},
