@@ -40,6 +40,7 @@ func Run(t *testing.T, broker func(t *testing.T) Broker) {
 		"gives at most the limit":                 limit,
 		"waits until ctx ends":                    waits,
 		"wakes for a message":                     wakes,
+		"gives each message to one who waits":     waiters,
 		"hides what is locked":                    hides,
 		"gives abandoned messages again in order": abandons,
 		"gives a message again after its lock":    expires,
@@ -167,6 +168,43 @@ func wakes(t *testing.T, b Broker) {
 	require.Equal(t, []string{"a"}, <-got)
 }
 
+// waiters has several wait while messages come one by one.
+func waiters(t *testing.T, b Broker) {
+	const receivers, messages = 3, 20
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	got := make(chan bus.Delivery, messages)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer stop()
+	for range receivers {
+		waiting.Go(func() {
+			for ctx.Err() == nil {
+				deliveries, _ := b.Bus.Receive(ctx, b.Queue, 10) // an error is missed below as a message
+				for _, d := range deliveries {
+					got <- d
+				}
+			}
+		})
+	}
+	var ids []string
+	for i := range messages {
+		ids = append(ids, fmt.Sprint(i))
+		b.publish(t, ids[i])
+	}
+	var came []string
+	for range messages {
+		select {
+		case d := <-got:
+			require.Equal(t, 1, d.DeliveryCount)
+			came = append(came, d.ID)
+		case <-ctx.Done():
+			require.Failf(t, "messages are missing", "came: %v", came)
+		}
+	}
+	require.ElementsMatch(t, ids, came)
+}
+
 func hides(t *testing.T, b Broker) {
 	b.publish(t, "a", "b")
 	b.receive(t, b.Queue, 1)
@@ -247,6 +285,8 @@ func deadLetters(t *testing.T, b Broker) {
 	require.Equal(t, []byte("body of spent"), dead.Body)
 	require.Equal(t, bus.ReasonDeliveries, dead.DeadLetterReason)
 	require.NotEmpty(t, dead.DeadLetterDetail)
+	// Azure documents the source only for dead letters that were forwarded.
+	require.Contains(t, []string{"", b.Queue}, dead.DeadLetterSource)
 	require.NoError(t, b.Bus.Abandon(t.Context(), bus.DeadLetters(b.Queue), dead))
 	dead = b.receive(t, bus.DeadLetters(b.Queue), 1)[0]
 	require.Equal(t, "spent", dead.ID)
