@@ -3,6 +3,7 @@ package bus
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,14 @@ type Queue struct {
 	TimeToLive       time.Duration // after it a message that nobody holds becomes a dead letter; 0: never
 	MaxMessages      int           // held at once, dead letters included; default 1,000,000
 	MaxBytes         int64         // of their bodies; default 1 GiB
+	MaxBody          int           // of one message, in bytes; default the port's MaxBody
 }
+
+// Why a queue takes nothing, beside fault.Unavailable.
+var (
+	ErrQueueMissing = errors.New("the queue does not exist")
+	ErrQueueFull    = errors.New("the queue is full")
+)
 
 // Counts is how many messages a queue holds, by state. Deferred are those nobody holds. Azure's ActiveMessageCount is
 // Active + Locked + Deferred.
@@ -79,6 +87,7 @@ func NewMemory(now func() time.Time, queues ...Queue) *Memory {
 		settings.MaxDeliveryCount = cmp.Or(settings.MaxDeliveryCount, 10)
 		settings.MaxMessages = cmp.Or(settings.MaxMessages, 1_000_000)
 		settings.MaxBytes = cmp.Or(settings.MaxBytes, 1<<30)
+		settings.MaxBody = cmp.Or(settings.MaxBody, MaxBody)
 		m.queues[settings.Name] = &queue{
 			Queue: settings, main: newShelf(), dead: newShelf(), changed: make(chan struct{}), remembered: map[string]time.Time{},
 		}
@@ -87,7 +96,7 @@ func NewMemory(now func() time.Time, queues ...Queue) *Memory {
 }
 
 // Fail makes operations fail, for tests: hook is asked before each one with its name (publish, schedule, cancel, receive,
-// receive-and-delete, receive-deferred, complete, abandon, defer, dead-letter, renew, peek) and queue, and its error is the
+// receive-and-delete, receive-deferred, complete, abandon, release, defer, dead-letter, renew, peek) and queue, and its error is the
 // operation's. It is also asked after what had its effect (published, scheduled, completed): then the effect stays and the
 // caller does not learn of it. A nil hook ends it.
 func (m *Memory) Fail(hook func(op, queue string) error) {
@@ -118,12 +127,12 @@ func (m *Memory) publish(ctx context.Context, op, done, name string, messages []
 	if err := m.failing(op, name); err != nil {
 		return nil, err
 	}
-	if err := Check(messages); err != nil {
-		return nil, err
-	}
 	q, ok := m.queues[name]
 	if !ok {
 		return nil, unknown(name)
+	}
+	if err := check(messages, q.MaxBody); err != nil {
+		return nil, err
 	}
 	numbers, err := q.publish(m.now, messages)
 	if err != nil {
@@ -210,6 +219,14 @@ func (m *Memory) Complete(_ context.Context, name string, d Delivery) error {
 // Abandon implements Receiver. The message keeps its place: it comes before everything that was published after it.
 func (m *Memory) Abandon(_ context.Context, name string, d Delivery) error {
 	return m.settle("abandon", name, d, func(q *queue, e *entry) { q.giveBack(e) })
+}
+
+// Release gives the delivery back at once as if it had not been: it is not counted. A lost lock is fault.Conflict.
+func (m *Memory) Release(_ context.Context, name string, d Delivery) error {
+	return m.settle("release", name, d, func(q *queue, e *entry) {
+		e.DeliveryCount--
+		q.giveBack(e)
+	})
 }
 
 // Defer sets a delivery aside: only ReceiveDeferred gives it again, by its sequence number. It expires as if it were active. A
@@ -343,7 +360,7 @@ func (m *Memory) settle(op, name string, d Delivery, then func(*queue, *entry)) 
 }
 
 func unknown(name string) error {
-	return fault.BusUnavailable.Wrap(fmt.Errorf("queue %q does not exist", name), "the queue cannot be reached, try again")
+	return fault.BusUnavailable.Wrap(fmt.Errorf("%w: %q", ErrQueueMissing, name), "the queue cannot be reached, try again")
 }
 
 func await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {

@@ -130,7 +130,7 @@ func (q *queue) publish(clock func() time.Time, messages []Message) ([]int64, er
 		size += int64(len(m.Body))
 	}
 	if q.messages+count > q.MaxMessages || q.bytes+size > q.MaxBytes {
-		return nil, fault.BusUnavailable.Wrap(fmt.Errorf("queue %q is full: %d messages, %d bytes", q.Name, q.messages, q.bytes),
+		return nil, fault.BusUnavailable.Wrap(fmt.Errorf("%w: %q has %d messages, %d bytes", ErrQueueFull, q.Name, q.messages, q.bytes),
 			"the queue is full, try again")
 	}
 	numbers := make([]int64, len(messages))
