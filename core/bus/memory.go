@@ -302,6 +302,26 @@ func (m *Memory) Counts(name string) (Counts, error) {
 	return c, err
 }
 
+// Size is how many bytes the bodies of a queue and its dead letters have together.
+func (m *Memory) Size(name string) (int64, error) {
+	var size int64
+	err := m.at(name, func(q *queue, _ *shelf, _ time.Time) error {
+		size = q.bytes
+		return nil
+	})
+	return size, err
+}
+
+// Queues gives the queues there are, by name, with every setting as it holds.
+func (m *Memory) Queues() []Queue {
+	queues := make([]Queue, 0, len(m.queues))
+	for _, q := range m.queues {
+		queues = append(queues, q.Queue)
+	}
+	slices.SortFunc(queues, func(a, b Queue) int { return cmp.Compare(a.Name, b.Name) })
+	return queues
+}
+
 // Wake makes every waiting Receive look at the clock again.
 func (m *Memory) Wake() {
 	for _, q := range m.queues {

@@ -302,6 +302,24 @@ func TestReceiveAndDeleteLeavesNoLock(t *testing.T) {
 	require.Equal(t, bus.Counts{Active: 1}, counts)
 }
 
+func TestQueuesAndSize(t *testing.T) {
+	t.Parallel()
+	own := bus.Queue{
+		Name: "a", LockDuration: time.Second, MaxDeliveryCount: 2, DuplicateWindow: time.Minute, TimeToLive: time.Hour, MaxMessages: 3, MaxBytes: 4, MaxBody: 5,
+	}
+	m := bus.NewMemory(newClock().now, bus.Queue{Name: "b"}, own)
+	require.Equal(t, []bus.Queue{
+		own, {Name: "b", LockDuration: time.Minute, MaxDeliveryCount: 10, MaxMessages: 1_000_000, MaxBytes: 1 << 30, MaxBody: bus.MaxBody},
+	}, m.Queues())
+	publish(t, m, "a", bus.Message{ID: "1", Body: make([]byte, 1)}, bus.Message{ID: "3", Body: make([]byte, 3)})
+	require.NoError(t, m.DeadLetter(t.Context(), "a", receive(t, m, "a", 1)[0], "poison", ""))
+	size, err := m.Size("a")
+	require.NoError(t, err)
+	require.EqualValues(t, 4, size)
+	_, err = m.Size("missing")
+	require.ErrorIs(t, err, fault.Unavailable)
+}
+
 // What a queue holds is counted in whatever way it comes and goes, or else it would be full or endless after a while.
 func TestRoomIsMadeByEveryWayOut(t *testing.T) {
 	t.Parallel()
