@@ -920,20 +920,43 @@ func receive(t testing.TB, m *bus.Memory, queue string, limit int) []bus.Deliver
 	return got
 }
 
+// BenchmarkMemory publishes, receives and settles, alone and before a backlog that others will not have taken.
 func BenchmarkMemory(b *testing.B) {
-	m := bus.NewMemory(time.Now, bus.Queue{Name: "q", DuplicateWindow: time.Second})
-	body := make([]byte, 1024)
-	batch := make([]bus.Message, 200)
-	n := 0
-	for b.Loop() {
-		for i := range batch {
-			n++
-			batch[i] = bus.Message{ID: fmt.Sprint(n), Body: body}
-		}
-		publish(b, m, "q", batch...)
-		for _, d := range receive(b, m, "q", len(batch)) {
-			require.NoError(b, m.Complete(b.Context(), "q", d))
-		}
+	for name, test := range map[string]struct {
+		queue   bus.Queue
+		message bus.Message
+		backlog int
+	}{
+		"plain":                {},
+		"duplicates detected":  {queue: bus.Queue{DuplicateWindow: time.Second}},
+		"expiring":             {queue: bus.Queue{TimeToLive: time.Hour}},
+		"with properties":      {message: bus.Message{Properties: map[string]string{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}},
+		"backlog":              {backlog: 100_000},
+		"backlog and expiring": {queue: bus.Queue{TimeToLive: time.Hour}, backlog: 100_000},
+	} {
+		b.Run(name, func(b *testing.B) {
+			test.queue.Name = "q"
+			m := bus.NewMemory(time.Now, test.queue)
+			test.message.Body = make([]byte, 1024)
+			for range test.backlog {
+				publish(b, m, "q", bus.Message{})
+			}
+			batch := make([]bus.Message, 200)
+			n := 0
+			for b.Loop() {
+				for i := range batch {
+					n++
+					batch[i] = test.message
+					batch[i].ID = fmt.Sprint(n)
+				}
+				publish(b, m, "q", batch...)
+				for _, d := range receive(b, m, "q", len(batch)) {
+					if err := m.Complete(b.Context(), "q", d); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "messages/s")
+		})
 	}
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "messages/s")
 }
