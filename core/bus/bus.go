@@ -23,8 +23,8 @@ type Message struct {
 	// the queue's; when the queue has one too, the shorter holds.
 	TimeToLive time.Duration
 	// Envelope is the message in the form of an adapter, beside what the port knows of it. Memory carries it and nothing else
-	// looks at it.
-	Envelope any
+	// looks at it; it stays in this process.
+	Envelope any `json:"-"`
 }
 
 // Publisher sends messages to a queue.
