@@ -325,6 +325,6 @@ func FuzzMessage(f *testing.F) {
 		second, err := ParseMessage(first.Append(nil))
 		require.NoError(t, err)
 		require.Equal(t, first.Data, second.Data)
-		require.Equal(t, len(first.ApplicationProperties), len(second.ApplicationProperties))
+		require.Len(t, second.ApplicationProperties, len(first.ApplicationProperties))
 	})
 }

@@ -135,7 +135,7 @@ func (a *Attach) write() []any {
 		a.Name, a.Handle, a.Role, a.SenderMode, a.ReceiverMode, a.Source.encoded(0x28), a.Target.encoded(0x29), nil, nil, nil,
 		unless(a.MaxMessageSize, 0),
 	}
-	if a.Role == Sender {
+	if sending := !a.Role; sending {
 		list[9] = a.InitialDeliveryCount
 	}
 	return list
