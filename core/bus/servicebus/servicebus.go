@@ -3,9 +3,11 @@
 package servicebus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -18,23 +20,30 @@ import (
 )
 
 const (
-	// limit bounds a publish or a settlement whose caller gave no earlier deadline. The SDK's settlement ignores its own
-	// retry options and would go on for minutes.
+	// limit bounds a call whose caller gave no earlier deadline.
 	limit = 10 * time.Second
+	// sendPatience is how long a batch waits for its confirmation before its connection is taken for lost, settlePatience a
+	// settlement: it is not worth as much, and after a loss the SDK waits for four seconds.
+	sendPatience   = 3 * time.Second
+	settlePatience = time.Second
 	// maxReceive is the SDK's limit of messages in one call.
 	maxReceive = 5000
+	// defaultConnections is enough for hundreds of thousands of messages a second.
+	defaultConnections = 4
 )
 
 // Bus is a namespace of Azure Service Bus. It connects when first used and again after a loss, and is safe for concurrent
 // use.
 type Bus struct {
-	client *azservicebus.Client
+	client func() (*azservicebus.Client, error)
+	most   int // connections
 
-	mu        sync.Mutex
-	senders   map[string]*azservicebus.Sender
-	receivers map[string]*receiver
-	closed    bool
-	running   sync.WaitGroup
+	mu          sync.Mutex
+	connections []*connection
+	lanes       map[string]*lane // by queue
+	closed      bool             // no new calls
+	ended       bool             // nothing at all
+	running     sync.WaitGroup
 }
 
 var (
@@ -42,55 +51,67 @@ var (
 	_ bus.Receiver  = (*Bus)(nil)
 )
 
-// receiver is one link; the SDK allows one receive at a time on it, and settling beside it.
-type receiver struct {
-	*azservicebus.Receiver
-	turn chan struct{}
-}
-
-// Config names the namespace by exactly one of the two.
+// Config names the namespace by exactly one of the first two.
 type Config struct {
-	ConnectionString string // Endpoint=sb://…
-	Namespace        string // fully qualified; let in by the default Azure credential, which on AKS is the workload's identity
+	ConnectionString string                                      // Endpoint=sb://…
+	Namespace        string                                      // fully qualified; let in by the default Azure credential, which on AKS is the workload's identity
+	Connections      int                                         // at most; 0: 4. More than one is opened only when it is the bottleneck
+	Connect          func(ctx context.Context) (net.Conn, error) // instead of dialing, for tests; AMQP without TLS is spoken over it
 }
 
 // Open makes a Bus. It does not connect yet.
 func Open(config Config) (*Bus, error) {
+	client, err := clients(config)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bus{client: client, most: cmp.Or(config.Connections, defaultConnections), lanes: map[string]*lane{}}
+	if _, err := b.pick(0); err != nil { // what is wrong with config is said now
+		return nil, err
+	}
+	return b, nil
+}
+
+// clients gives what makes a client, which is a connection. Its clients share one credential and so its tokens.
+func clients(config Config) (func() (*azservicebus.Client, error), error) {
+	if (config.ConnectionString == "") == (config.Namespace == "") {
+		return nil, errors.New("open Service Bus: give either a connection string or a namespace")
+	}
 	options := &azservicebus.ClientOptions{
 		// Three tries within about 150 ms: whoever waits is an HTTP request, or a batch that will come again. The SDK's own
 		// delay would be four seconds.
 		RetryOptions: azservicebus.RetryOptions{MaxRetries: 2, RetryDelay: 20 * time.Millisecond, MaxRetryDelay: 200 * time.Millisecond},
 	}
-	client, err := newClient(config, options)
-	if err != nil {
-		return nil, err
-	}
-	return &Bus{client: client, senders: map[string]*azservicebus.Sender{}, receivers: map[string]*receiver{}}, nil
-}
-
-func newClient(config Config, options *azservicebus.ClientOptions) (*azservicebus.Client, error) {
-	if (config.ConnectionString == "") == (config.Namespace == "") {
-		return nil, errors.New("open Service Bus: give either a connection string or a namespace")
+	if config.Connect != nil {
+		options.NewWebSocketConn = func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+			return config.Connect(ctx)
+		}
 	}
 	if config.ConnectionString != "" {
-		client, err := azservicebus.NewClientFromConnectionString(config.ConnectionString, options)
-		if err != nil {
-			return nil, errors.New("open Service Bus: not a connection string") // err would quote the key
-		}
-		return client, nil
+		return func() (*azservicebus.Client, error) {
+			client, err := azservicebus.NewClientFromConnectionString(config.ConnectionString, options)
+			if err != nil {
+				return nil, errors.New("open Service Bus: not a connection string") // err would quote the key
+			}
+			return client, nil
+		}, nil
 	}
 	credential, err := azidentity.NewDefaultAzureCredential(nil)
 	if err != nil {
 		return nil, fmt.Errorf("find an Azure credential: %w", err)
 	}
-	client, err := azservicebus.NewClient(config.Namespace, credential, options)
-	if err != nil {
-		return nil, fmt.Errorf("open Service Bus namespace %q: %w", config.Namespace, err)
-	}
-	return client, nil
+	return func() (*azservicebus.Client, error) {
+		client, err := azservicebus.NewClient(config.Namespace, credential, options)
+		if err != nil {
+			return nil, fmt.Errorf("open Service Bus namespace %q: %w", config.Namespace, err)
+		}
+		return client, nil
+	}, nil
 }
 
-// Publish implements bus.Publisher. It sends as few batches as the tier allows, one after the other.
+// Publish implements bus.Publisher. Calls that come at the same time share batches; a call is split over several only when
+// one cannot hold it, and then they are sent one after the other. The messages of a call that ended with its ctx may still
+// be read for a moment.
 func (b *Bus) Publish(ctx context.Context, queue string, messages []bus.Message) error {
 	if err := bus.Check(messages); err != nil {
 		return err
@@ -99,79 +120,76 @@ func (b *Bus) Publish(ctx context.Context, queue string, messages []bus.Message)
 		return err
 	}
 	defer b.running.Done()
+	if len(messages) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	sender, err := b.sender(queue)
-	if err != nil {
-		return translate("publish to "+queue, err)
-	}
-	err = send(ctx, sender, messages)
-	if lost(err) {
-		drop(b, b.senders, queue, sender)
-	}
-	return translate("publish to "+queue, err)
+	return translate("publish to "+queue, b.lane(queue).publish(ctx, messages))
 }
 
-func send(ctx context.Context, sender *azservicebus.Sender, messages []bus.Message) error {
-	batches, err := split(messages, func() (*azservicebus.MessageBatch, error) { return sender.NewMessageBatch(ctx, nil) })
-	if err != nil {
-		return err
+func (b *Bus) lane(queue string) *lane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, ok := b.lanes[queue]
+	if !ok {
+		l = &lane{
+			open: func(ctx context.Context) (batch, error) { return b.batch(ctx, queue) },
+			most: b.most * width, running: &b.running, draining: b.closed,
+		}
+		b.lanes[queue] = l
 	}
-	for _, batch := range batches {
-		if err := sender.SendMessageBatch(ctx, batch, nil); err != nil {
+	return l
+}
+
+// parcel is a batch for a queue, as large as the queue takes.
+type parcel struct {
+	*azservicebus.MessageBatch
+	bus   *Bus
+	queue string
+}
+
+func (b *Bus) batch(ctx context.Context, queue string) (*parcel, error) {
+	p := &parcel{bus: b, queue: queue}
+	err := b.try(ctx, 0, sendPatience, func(ctx context.Context, c *connection) error {
+		s, err := b.sender(c, queue)
+		if err == nil {
+			p.MessageBatch, err = s.NewMessageBatch(ctx, nil)
+		}
+		return err
+	})
+	return p, err
+}
+
+func (p *parcel) add(m bus.Message) error {
+	if p.NumMessages() == batchMessages {
+		return errFull
+	}
+	err := p.AddMessage(outgoing(m), nil)
+	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
+		return errFull
+	}
+	return err
+}
+
+// send goes on as long as the batch is not confirmed. One that was taken, and its confirmation lost, is sent again under
+// the same message ids, by which the queue knows it.
+func (p *parcel) send(ctx context.Context) error {
+	return p.bus.try(ctx, 1, sendPatience, func(ctx context.Context, c *connection) error {
+		s, err := p.bus.sender(c, p.queue)
+		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-type batch interface {
-	AddMessage(message *azservicebus.Message, options *azservicebus.AddMessageOptions) error
-}
-
-// split fills batches in order. It is done before anything is sent, so that a message no batch can hold stops them all.
-func split[B batch](messages []bus.Message, empty func() (B, error)) ([]B, error) {
-	var batches []B
-	for _, m := range messages {
-		out := outgoing(m)
-		err := azservicebus.ErrMessageTooLarge
-		if len(batches) > 0 {
-			err = batches[len(batches)-1].AddMessage(out, nil)
-		}
-		if errors.Is(err, azservicebus.ErrMessageTooLarge) {
-			next, newErr := empty()
-			if newErr != nil {
-				return nil, newErr
-			}
-			batches = append(batches, next)
-			err = next.AddMessage(out, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return batches, nil
+		return s.SendMessageBatch(ctx, p.MessageBatch, nil)
+	})
 }
 
 // Receive implements bus.Receiver. Calls for one queue take turns.
 func (b *Bus) Receive(ctx context.Context, queue string, most int) ([]bus.Delivery, error) {
-	if err := b.enter(); err != nil {
-		return nil, err
-	}
-	defer b.running.Done()
-	r, err := b.receiver(queue)
-	if err != nil {
-		return nil, translate("receive from "+queue, err)
-	}
-	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	for {
-		// No message and no error is what the SDK answers after it lost a link: not that the queue is empty.
-		got, err := r.ReceiveMessages(ctx, min(max(most, 1), maxReceive), nil)
+		got, err := within(ctx, func() ([]*azservicebus.ReceivedMessage, error) {
+			return b.receive(ctx, queue, min(max(most, 1), maxReceive))
+		})
 		if len(got) > 0 {
 			deliveries := make([]bus.Delivery, len(got))
 			for i, m := range got {
@@ -183,77 +201,195 @@ func (b *Bus) Receive(ctx context.Context, queue string, most int) ([]bus.Delive
 			return nil, ctx.Err()
 		}
 		if err != nil {
-			if lost(err) {
-				drop(b, b.receivers, queue, r)
-			}
 			return nil, translate("receive from "+queue, err)
 		}
 	}
 }
 
+// receive gives no message and no error when a link or connection was lost: not that the queue is empty.
+func (b *Bus) receive(ctx context.Context, queue string, most int) (got []*azservicebus.ReceivedMessage, err error) {
+	if err := b.enter(); err != nil {
+		return nil, err
+	}
+	defer b.running.Done()
+	c, err := b.borrow(0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { b.giveBack(c, 0, lost(err)) }()
+	r, err := b.receiver(c, queue)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-c.halted:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b.running.Go(func() {
+		select {
+		case <-c.halted:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	got, err = r.ReceiveMessages(ctx, most, nil)
+	select {
+	case <-c.halted:
+		return got, nil
+	default:
+		return got, err
+	}
+}
+
 // Complete implements bus.Receiver.
 func (b *Bus) Complete(ctx context.Context, queue string, d bus.Delivery) error {
-	return b.settle(ctx, "complete on "+queue, queue, d, func(ctx context.Context, r *receiver, m *azservicebus.ReceivedMessage) error {
+	_, err := b.settle(ctx, "complete on "+queue, queue, d, func(ctx context.Context, r *receiver, m *azservicebus.ReceivedMessage) error {
 		return r.CompleteMessage(ctx, m, nil)
 	})
+	return err
 }
 
 // Abandon implements bus.Receiver.
 func (b *Bus) Abandon(ctx context.Context, queue string, d bus.Delivery) error {
-	return b.settle(ctx, "abandon on "+queue, queue, d, func(ctx context.Context, r *receiver, m *azservicebus.ReceivedMessage) error {
+	_, err := b.settle(ctx, "abandon on "+queue, queue, d, func(ctx context.Context, r *receiver, m *azservicebus.ReceivedMessage) error {
 		return r.AbandonMessage(ctx, m, nil)
 	})
+	return err
 }
 
-// settle names the message by nothing but its lock token, which sends the settlement over the management link: settling
-// over a link that was lost since takes the SDK 40 seconds and the connection with it.
+// Renew holds a delivery for another lock duration of its queue and gives the instant until which. A lost lock is
+// fault.Conflict.
+func (b *Bus) Renew(ctx context.Context, queue string, d bus.Delivery) (time.Time, error) {
+	m, err := b.settle(ctx, "renew on "+queue, queue, d, func(ctx context.Context, r *receiver, m *azservicebus.ReceivedMessage) error {
+		return r.RenewMessageLock(ctx, m, nil)
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return value(m.LockedUntil), nil
+}
+
+// settle names the message by nothing but its lock token, which sends the settlement over the management link: the link
+// that the message came by may be lost since. It gives the message that do was given.
 func (b *Bus) settle(ctx context.Context, what, queue string, d bus.Delivery,
 	do func(context.Context, *receiver, *azservicebus.ReceivedMessage) error,
-) error {
+) (*azservicebus.ReceivedMessage, error) {
 	token, err := uuid.Parse(d.LockToken)
 	if err != nil {
-		return fmt.Errorf("%s: lock token: %w", what, err)
-	}
-	if err := b.enter(); err != nil {
-		return err
-	}
-	defer b.running.Done()
-	r, err := b.receiver(queue)
-	if err != nil {
-		return translate(what, err)
+		return nil, fmt.Errorf("%s: lock token: %w", what, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return translate(what, do(ctx, r, &azservicebus.ReceivedMessage{LockToken: token}))
+	m, err := within(ctx, func() (m *azservicebus.ReceivedMessage, err error) {
+		if err := b.enter(); err != nil {
+			return nil, err
+		}
+		defer b.running.Done()
+		err = b.try(ctx, 0, settlePatience, func(ctx context.Context, c *connection) error {
+			r, err := b.receiver(c, queue)
+			if err != nil {
+				return err
+			}
+			m = &azservicebus.ReceivedMessage{LockToken: token}
+			return do(ctx, r, m)
+		})
+		return m, err
+	})
+	return m, translate(what, err)
 }
 
-// Close lets what is under way finish, as long as ctx allows, and closes the connection. Everything after it is
-// fault.Unavailable.
+// within gives what do does, or ctx's error a moment after ctx ended: the SDK holds locks while it connects, and whoever
+// waits for one of them does so whatever his ctx says.
+func within[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := do()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done: // above all messages, which would be locked for nobody
+		return r.value, r.err
+	case <-time.After(100 * time.Millisecond):
+		var nothing T
+		return nothing, ctx.Err()
+	}
+}
+
+// Close ends what is being received, sends at once what gathers, lets it and what else is under way finish, as long as ctx
+// allows, and closes the connections. Every call after it is fault.Unavailable. It gives ctx's error when something was
+// left, which then ends by itself within seconds.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
+	for _, l := range b.lanes {
+		l.drain()
+	}
+	for _, c := range b.connections {
+		c.halt()
+	}
 	b.mu.Unlock()
+
+	ended := make(chan error, 1)
 	idle := make(chan struct{})
 	go func() {
 		b.running.Wait()
 		close(idle)
 	}()
+	go func() {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
+		ended <- b.end(ctx)
+	}()
 	select {
-	case <-idle:
+	case err := <-ended:
+		return err
 	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return b.client.Close(ctx)
+}
+
+// end closes the connections.
+func (b *Bus) end(ctx context.Context) error {
+	b.mu.Lock()
+	b.ended = true
+	connections := b.connections
+	b.connections = nil
+	b.mu.Unlock()
+	var problems []error
+	for _, c := range connections {
+		problems = append(problems, c.client.Close(ctx))
+	}
+	return errors.Join(problems...)
 }
 
 func (b *Bus) enter() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return fault.ShuttingDown.Errorf("the connection to the queues is closed")
+		return shuttingDown()
 	}
 	b.running.Add(1)
 	return nil
 }
+
+func shuttingDown() error { return fault.ShuttingDown.Errorf("the connection to the queues is closed") }
 
 // translate makes a fault of what the SDK says. Whatever it says beyond the message and its lock means that the broker, the
 // network or a permission is in the way, and may pass.

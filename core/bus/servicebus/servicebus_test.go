@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -53,55 +52,6 @@ func TestOnlyALostLinkIsReplaced(t *testing.T) {
 	require.True(t, lost(fmt.Errorf("send: %w", &azservicebus.Error{Code: azservicebus.CodeClosed})))
 	require.False(t, lost(&azservicebus.Error{Code: azservicebus.CodeLockLost}))
 	require.False(t, lost(nil))
-}
-
-// box is a batch that holds so many bytes of body.
-type box struct {
-	room int
-	ids  []string
-}
-
-func (b *box) AddMessage(m *azservicebus.Message, _ *azservicebus.AddMessageOptions) error {
-	if len(m.Body) > b.room {
-		return azservicebus.ErrMessageTooLarge
-	}
-	b.room -= len(m.Body)
-	b.ids = append(b.ids, *m.MessageID)
-	return nil
-}
-
-func TestSplit(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		sizes []int
-		want  string // ids by batch
-		err   error
-	}{
-		"none":                {nil, "", nil},
-		"one batch":           {[]int{3, 3, 4}, "0 1 2", nil},
-		"order over the rest": {[]int{6, 6, 1}, "0|1 2", nil},
-		"exactly full":        {[]int{10, 10}, "0|1", nil},
-		"one is too large":    {[]int{1, 11, 1}, "", azservicebus.ErrMessageTooLarge},
-		"the first too large": {[]int{11}, "", azservicebus.ErrMessageTooLarge},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var messages []bus.Message
-			for i, size := range test.sizes {
-				messages = append(messages, bus.Message{ID: fmt.Sprint(i), Body: make([]byte, size)})
-			}
-			boxes, err := split(messages, func() (*box, error) { return &box{room: 10}, nil })
-			require.ErrorIs(t, err, test.err)
-			var got []string
-			for _, b := range boxes {
-				got = append(got, strings.Join(b.ids, " "))
-			}
-			require.Equal(t, test.want, strings.Join(got, "|"))
-		})
-	}
-	broken := errors.New("no link")
-	_, err := split([]bus.Message{{ID: "a"}}, func() (*box, error) { return nil, broken })
-	require.ErrorIs(t, err, broken)
 }
 
 func TestMessagesKeepWhatTheyCarry(t *testing.T) {
