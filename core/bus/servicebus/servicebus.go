@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// limit bounds a call whose caller gave no earlier deadline.
+	// limit bounds a settlement whose caller gave no earlier deadline.
 	limit = 10 * time.Second
 	// sendPatience is how long a batch waits for its confirmation before its connection is taken for lost, settlePatience a
 	// settlement: it is not worth as much, and after a loss the SDK waits for four seconds.
@@ -123,9 +123,10 @@ func (b *Bus) Publish(ctx context.Context, queue string, messages []bus.Message)
 	if len(messages) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return translate("publish to "+queue, b.lane(queue).publish(ctx, messages))
+	if err := b.lane(queue).publish(ctx, messages); err != nil {
+		return translate("publish to "+queue, err)
+	}
+	return nil
 }
 
 func (b *Bus) lane(queue string) *lane {
