@@ -139,7 +139,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		RedisURL:         s.required("REDIS_URL", "redis://host:6379 or rediss:// for TLS"),
 		BusKind:          s.text("BUS_KIND", "servicebus"),
 		ServiceBus:       s.text("SERVICEBUS", ""),
-		Namespace:        s.text("SERVICEBUS__fullyQualifiedNamespace", ""),
+		Namespace:        s.text("AZURE_SERVICEBUS_NAMESPACE", s.text("SERVICEBUS__fullyQualifiedNamespace", "")),
 		EventsQueue:      s.text("EVENTS_QUEUE", "events"),
 		ProgressionQueue: s.text("PROGRESSION_QUEUE", "progression"),
 		CatalogFile:      s.required("CATALOG_FILE", "the path of the game's catalog"),
@@ -159,7 +159,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	case "memory":
 	case "servicebus":
 		if (c.ServiceBus == "") == (c.Namespace == "") {
-			s.problem("SERVICEBUS (a connection string) or SERVICEBUS__fullyQualifiedNamespace must be set, one of the two")
+			s.problem("SERVICEBUS (a connection string) or AZURE_SERVICEBUS_NAMESPACE must be set, one of the two")
 		}
 	default:
 		s.problem("BUS_KIND: %q is neither servicebus nor memory", c.BusKind)

@@ -60,6 +60,10 @@ func TestConfigSettings(t *testing.T) {
 	c, err := read(settings)
 	require.NoError(t, err)
 	require.Equal(t, []string{"", "x.servicebus.windows.net", "e", "p", "off"}, []string{c.ServiceBus, c.Namespace, c.EventsQueue, c.ProgressionQueue, c.MetricsAddr})
+	settings["AZURE_SERVICEBUS_NAMESPACE"] = "y.servicebus.windows.net"
+	named, err := read(settings)
+	require.NoError(t, err)
+	require.Equal(t, "y.servicebus.windows.net", named.Namespace, "the handler's own name comes before that of the host's trigger")
 	require.Equal(t, []time.Duration{time.Minute, 0}, []time.Duration{c.Skew, c.Hold})
 	require.Equal(t, slog.LevelDebug, c.LogLevel)
 	require.NotNil(t, c.DBTLS)
@@ -102,6 +106,7 @@ func TestConfigProblems(t *testing.T) {
 			[]string{"SIGNATURE_SKEW", "BATCH_HOLD", `DB_MAX_CONNS: "many"`, "DB_TLS: neither", "BUS_KIND", "LOG_LEVEL", "HMAC_SECRET: secret 1", "RECEIPT_SECRET: secret 1", "CURSOR_SECRET has 10 bytes"},
 		},
 		"both ways to the broker":  {map[string]string{"SERVICEBUS__fullyQualifiedNamespace": "x"}, []string{"one of the two"}},
+		"both, by the own name":    {map[string]string{"AZURE_SERVICEBUS_NAMESPACE": "x"}, []string{"one of the two"}},
 		"the second secret short":  {map[string]string{"HMAC_SECRET": secret("a") + ",hush-short"}, []string{"HMAC_SECRET: secret 2 of the list has 10 bytes"}},
 		"an empty one in the list": {map[string]string{"RECEIPT_SECRET": secret("a") + ","}, []string{"RECEIPT_SECRET: secret 2 of the list has 0 bytes"}},
 		"a receipt secret twice":   {map[string]string{"RECEIPT_SECRET": secret("a") + "," + secret("a")}, []string{"RECEIPT_SECRET: two"}},
