@@ -1,5 +1,6 @@
-// Package servicebus is the bus port on Azure Service Bus. It knows the traps of the SDK and nothing of what a message
-// means; nothing else imports the SDK.
+// Package servicebus is the bus port on Azure Service Bus. Concurrent publishes share batches (lane), batches share
+// connections, and a connection that is lost is replaced (connection). It knows the traps of the SDK and nothing of what a
+// message means; nothing else imports the SDK. docs/decisions/0017-service-bus.md has the reasons.
 package servicebus
 
 import (
