@@ -111,6 +111,9 @@ func (b *Bus) pick(load int) (*connection, error) {
 		client: client, senders: map[string]*azservicebus.Sender{}, receivers: map[string]*receiver{},
 		halted: halted, halt: sync.OnceFunc(func() { close(halted) }),
 	}
+	if b.closed { // it is for what drains
+		c.halt()
+	}
 	b.connections = append(b.connections, c)
 	return c, nil
 }
