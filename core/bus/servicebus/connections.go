@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
 
 	"liveops/core/bus"
 )
@@ -69,10 +70,13 @@ func (b *Bus) try(ctx context.Context, load int, patience time.Duration, do func
 	}
 }
 
-// lost says that the SDK gave up a link or its connection.
+// lost says that the SDK gave up a link or its connection, or should have: a link that ended because the broker is busy it
+// goes on using, in vain.
 func lost(err error) bool {
 	var sdk *azservicebus.Error
-	return errors.As(err, &sdk) && (sdk.Code == azservicebus.CodeConnectionLost || sdk.Code == azservicebus.CodeClosed)
+	var link *amqp.LinkError
+	return errors.As(err, &link) ||
+		errors.As(err, &sdk) && (sdk.Code == azservicebus.CodeConnectionLost || sdk.Code == azservicebus.CodeClosed)
 }
 
 // borrow gives the first connection that has room for a load of batches, so that the others are used only when it has not,

@@ -40,11 +40,13 @@ func incoming(m *azservicebus.ReceivedMessage) bus.Delivery {
 		SequenceNumber:   value(m.SequenceNumber),
 		DeliveryCount:    int(m.DeliveryCount),
 		EnqueuedAt:       value(m.EnqueuedTime),
-		ExpiresAt:        value(m.ExpiresAt),
 		LockedUntil:      value(m.LockedUntil),
 		DeadLetterSource: value(m.DeadLetterSource),
 		DeadLetterReason: value(m.DeadLetterReason),
 		DeadLetterDetail: value(m.DeadLetterErrorDescription),
+	}
+	if d.TimeToLive > 0 { // without one the SDK takes the instant of its enqueuing for its end
+		d.ExpiresAt = value(m.ExpiresAt)
 	}
 	for name, property := range m.ApplicationProperties {
 		if text, ok := property.(string); ok {
