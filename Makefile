@@ -41,7 +41,8 @@ $(TOOLS)/golangci-lint:
 $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-bench: ## the speed of the gateway, the progression stage and a rebuild, each beside the floor of the machine in the same run
+bench: ## the speed of the gateway, publishing, the progression stage and a rebuild, each beside its floor in the same run
+	go test -run '^$$' -bench BenchmarkPublish -benchtime 3x ./core/bus/servicebus
 	go run ./local/servers -- go test -run '^$$' -bench BenchmarkAccept -benchtime 3s ./local/stack
 	go run ./local/servers --durable -- go test -p 1 -run '^$$' -bench 'BenchmarkProgression|BenchmarkRebuild' -benchtime 8s \
 		-timeout 20m ./core/pipeline ./core/leaderboard
