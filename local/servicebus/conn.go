@@ -21,6 +21,7 @@ const (
 	maxFrame     = 64 << 10
 	maxSessions  = 1024
 	maxLinks     = 256      // of a session
+	maxUnsettled = 1 << 15  // deliveries of a session
 	maxPartial   = 64 << 20 // bytes of messages that have not come whole, on a connection
 	maxUnwritten = 1 << 20  // bytes that a client has not read before it is not listened to any more
 	handshake    = 10 * time.Second
@@ -120,7 +121,7 @@ func (c *conn) serve() error {
 // read reads a frame. What the client sent wrong is an *amqp.Error.
 func (c *conn) read() (amqp.Frame, error) {
 	frame, err := amqp.Read(c.in, maxFrame)
-	if err == nil || gone(err) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(net.Error)) {
+	if err == nil || gone(err) || errors.As(err, new(net.Error)) {
 		return frame, err
 	}
 	return frame, &amqp.Error{Condition: FramingError, Description: err.Error()}

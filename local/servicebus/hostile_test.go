@@ -171,6 +171,26 @@ func (p *peer) send(content []byte) {
 	}
 }
 
+func TestWhoSettlesNothingGetsNoMore(t *testing.T) {
+	t.Parallel()
+	m := memory()
+	s := servicebus.New(m, servicebus.Options{})
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	const most = 1 << 15
+	messages := make([]bus.Message, most+1)
+	require.NoError(t, m.Publish(t.Context(), "q", messages))
+	p := dial(t, s)
+	p.begin()
+	p.write(&amqp.Attach{Name: "r", Role: amqp.Receiver, Source: &amqp.Terminus{Address: "q"}})
+	go p.write(&amqp.Flow{NextIncomingID: new(uint32(0)), IncomingWindow: 1 << 20, OutgoingWindow: 100, Handle: new(uint32(0)), LinkCredit: new(uint32(1 << 20))})
+	detach := p.until(&amqp.Detach{}).(*amqp.Detach) //nolint:forcetypeassert // until gives its kind
+	require.Equal(t, servicebus.ResourceLimit, detach.Error.Condition)
+	require.Eventually(t, func() bool {
+		counts, err := m.Counts("q")
+		return err == nil && counts == bus.Counts{Active: 1, Locked: most}
+	}, 10*time.Second, time.Millisecond, "what was not sent is released")
+}
+
 func TestWhoDoesNotSpeakAMQPIsHungUpOn(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{

@@ -136,14 +136,19 @@ func (s *Server) ConnectionString(address string) string {
 }
 
 func (s *Server) take(nc net.Conn) {
-	if !s.start(nc) || s.fault(Operation{Name: OpConnect}).Kind != None {
+	f := s.fault(Operation{Name: OpConnect})
+	if !s.start(nc) || f.Kind != None {
 		_ = nc.Close() // a client that is refused learns no more
 		s.finish(nc)
 		return
 	}
 	go func() {
 		defer s.finish(nc)
-		newConn(s, nc).run()
+		select {
+		case <-time.After(f.Delay):
+			newConn(s, nc).run()
+		case <-s.ctx.Done():
+		}
 	}()
 }
 

@@ -395,10 +395,11 @@ func TestFaults(t *testing.T) {
 					require.NoError(t, ctx.Err())
 					if len(got) > 0 {
 						lock := held(bus.Delivery{LockToken: uuid.UUID(got[0].LockToken).String()})
+						soon := within(t, 500*time.Millisecond) // the SDK would wait for seconds before it tried again
 						if !abandoned {
-							abandoned = in.AbandonMessage(ctx, lock, nil) == nil
-						} else if in.RenewMessageLock(ctx, lock, nil) == nil {
-							_ = in.CompleteMessage(ctx, lock, nil) // the counts tell
+							abandoned = in.AbandonMessage(soon, lock, nil) == nil
+						} else if in.RenewMessageLock(soon, lock, nil) == nil {
+							_ = in.CompleteMessage(soon, lock, nil) // the counts tell
 						}
 					}
 					clock.pass(2 * time.Minute) // what is still locked comes again

@@ -111,52 +111,59 @@ func (s *session) attach(a *amqp.Attach) error {
 	if sending {
 		answer.MaxMessageSize = s.conn.server.options.MaxMessageSize
 	}
-	if refusal := s.refusal(far, sending); refusal != nil {
-		answer.Source, answer.Target = nil, nil
+	f, refusal := s.admit(far, sending)
+	s.ended[a.Handle] = true // until the link is there
+	s.conn.later(f.Delay, func() {
+		if s.over || s.conn.sessions[s.channel] != s {
+			return
+		}
+		if refusal != nil {
+			answer.Source, answer.Target = nil, nil
+			s.send(answer)
+			s.send(&amqp.Detach{Handle: a.Handle, Closed: true, Error: refusal})
+			return
+		}
 		s.send(answer)
-		s.ended[a.Handle] = true
-		s.send(&amqp.Detach{Handle: a.Handle, Closed: true, Error: refusal})
-		return nil
-	}
-	s.send(answer)
-	to := address(far.Address)
-	if sending {
+		delete(s.ended, a.Handle)
+		s.link(a, address(far.Address))
+	})
+	return nil
+}
+
+// link makes this side's end of a link.
+func (s *session) link(a *amqp.Attach, to node) {
+	if a.Role == amqp.Sender {
 		k := &sink{session: s, handle: a.Handle, node: to, count: a.InitialDeliveryCount}
 		s.sinks[a.Handle] = k
 		k.grant()
-		return nil
+		return
 	}
 	o := newSource(s, a, to)
 	s.sources[a.Handle] = o
 	if to.queue != "" && !to.management {
 		s.conn.working.Go(o.pump)
 	}
-	return nil
 }
 
-// refusal is why a link cannot be; nil when it can.
-func (s *session) refusal(far *amqp.Terminus, sending bool) *amqp.Error {
+// admit gives what goes wrong with a link and why it cannot be; nil when it can.
+func (s *session) admit(far *amqp.Terminus, sending bool) (Fault, *amqp.Error) {
 	if far == nil || far.Address == "" {
-		return &amqp.Error{Condition: NotImplemented, Description: "a link leads to a queue, its management, or " + tokens}
+		return Fault{}, &amqp.Error{Condition: NotImplemented, Description: "a link leads to a queue, its management, or " + tokens}
 	}
 	to := address(far.Address)
 	if to.queue == "" {
+		return Fault{}, nil
+	}
+	f := s.conn.server.fault(Operation{OpAttach, to.queue})
+	return f, s.conn.perform(f, func(context.Context) *amqp.Error {
+		if _, err := s.conn.server.broker.Counts(to.queue); err != nil {
+			return &amqp.Error{Condition: NotFound, Description: fmt.Sprintf("the messaging entity %q could not be found", to.queue)}
+		}
+		if sending && !to.management && strings.HasSuffix(to.queue, bus.DeadLetters("")) {
+			return &amqp.Error{Condition: NotAllowed, Description: "nothing is sent to a dead letter queue"}
+		}
 		return nil
-	}
-	switch f := s.conn.server.fault(Operation{OpAttach, to.queue}); f.Kind {
-	case Drop, DropAfter:
-		s.conn.cut()
-	case Refuse, Detach:
-		return &amqp.Error{Condition: f.Condition, Description: onDemand}
-	case None:
-	}
-	if _, err := s.conn.server.broker.Counts(to.queue); err != nil {
-		return &amqp.Error{Condition: NotFound, Description: fmt.Sprintf("the messaging entity %q could not be found", to.queue)}
-	}
-	if sending && !to.management && strings.HasSuffix(to.queue, bus.DeadLetters("")) {
-		return &amqp.Error{Condition: NotAllowed, Description: "nothing is sent to a dead letter queue"}
-	}
-	return nil
+	})
 }
 
 // flow takes in how much the client takes.
@@ -240,7 +247,7 @@ func (s *session) detach(handle uint32, why *amqp.Error) {
 	s.send(&amqp.Detach{Handle: handle, Closed: true, Error: why})
 }
 
-// settle does what the client decided about deliveries, and tells him of each run with the same outcome.
+// settle does what the client decided about deliveries.
 func (s *session) settle(d *amqp.Disposition) error {
 	if d.Last-d.First >= 1<<31 {
 		return &amqp.Error{Condition: NotAllowed, Description: "a range of deliveries that ends before it begins"}

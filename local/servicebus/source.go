@@ -187,6 +187,10 @@ func (o *source) sendMessage(d bus.Delivery, encoded []byte) (sent, over bool) {
 	if s.room < o.frames(encoded) {
 		return false, false
 	}
+	if len(s.unsettled) == maxUnsettled {
+		s.detach(o.handle, &amqp.Error{Condition: ResourceLimit, Description: "too many deliveries are not settled"})
+		return false, true
+	}
 	tag := uuid.UUID(guid(d.LockToken))
 	if o.forget {
 		tag = uuid.New()

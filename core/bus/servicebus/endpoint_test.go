@@ -117,7 +117,9 @@ func TestWhatPassesIsTriedAgain(t *testing.T) {
 		"cut while the token is shown":  {local.OpAuthorize, local.Fault{Kind: local.Drop}},
 		"cut while the link is opened":  {local.OpAttach, local.Fault{Kind: local.Drop}},
 		"the confirmation never comes":  {local.OpSend, local.Fault{Delay: time.Hour}},
+		"the greeting never comes":      {local.OpConnect, local.Fault{Delay: time.Hour}},
 		"the token is never answered":   {local.OpAuthorize, local.Fault{Delay: time.Hour}},
+		"the link is never there":       {local.OpAttach, local.Fault{Delay: time.Hour}},
 		"busy at the end of the link":   {local.OpSend, local.Fault{Kind: local.Detach, Condition: local.ServerBusy}},
 		"an internal error of the link": {local.OpSend, local.Fault{Kind: local.Detach, Condition: local.InternalError}},
 	} {
