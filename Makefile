@@ -1,9 +1,10 @@
 # Everything here needs Go and make; `lint` installs its own tools, pinned.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash build stage lint bench
+.PHONY: help run test fuzz crash build stage lint bench
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZ    ?= 1m
 TOOLS   := $(CURDIR)/bin/tools
 
 help: ## list the targets
@@ -14,6 +15,10 @@ run: ## start the whole system on embedded stand-ins and play the sample game th
 
 test: ## run every test with the race detector, on real MySQL and Redis too where they are on PATH
 	go run ./local/servers -- go test -race -shuffle=on -timeout 20m ./...
+
+fuzz: ## feed everything that reads what strangers send, for a minute each (FUZZ=10s)
+	@grep -rE '^func Fuzz' --include='*_test.go' . | sed -E 's|^(.*)/[^/]+:func (Fuzz[A-Za-z]*).*|\1 \2|' | while read -r dir name; do \
+		echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$dir" || exit 1; done
 
 crash: ## kill the handler, MySQL and Redis for three minutes under load, then count (CRASH='--for 10m --seed 1')
 	go run ./local/crash $(CRASH)
