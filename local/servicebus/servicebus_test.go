@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -167,6 +169,42 @@ func TestWithinTheProcess(t *testing.T) {
 	c := connected(t, s)
 	require.NoError(t, sender(t, c).SendMessage(within(t, time.Minute), text("a"), nil))
 	require.Equal(t, "a", receive(t, receiver(t, c), 1)[0].MessageID)
+}
+
+// identity is a credential as a workload has it on AKS: its tokens are no shared access signatures.
+type identity struct{}
+
+func (identity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "a.b.c", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+func TestByIdentity(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		key servicebus.Key
+		err string
+	}{
+		"whoever comes":   {servicebus.Key{}, ""},
+		"who has the key": {servicebus.Key{Name: "n", Value: "k"}, "unauthorized"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := servicebus.New(memory(), servicebus.Options{Key: test.key})
+			t.Cleanup(func() { require.NoError(t, s.Close()) })
+			options := quick()
+			options.NewWebSocketConn = s.Dial
+			c, err := azservicebus.NewClient("games.servicebus.windows.net", identity{}, options)
+			require.NoError(t, err)
+			t.Cleanup(func() { closing(t, c) })
+			err = sender(t, c).SendMessage(within(t, time.Minute), text("a"), nil)
+			if test.err == "" {
+				require.NoError(t, err)
+				require.Equal(t, "a", receive(t, receiver(t, c), 1)[0].MessageID)
+			} else {
+				require.ErrorContains(t, err, test.err)
+			}
+		})
+	}
 }
 
 // TestIdleConnectionsLive lets twenty minutes pass: the SDK hangs up on a silent endpoint after one.
