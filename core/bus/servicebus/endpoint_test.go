@@ -103,6 +103,9 @@ func (s *site) fails(name string, n int, how local.Fault) *atomic.Int64 {
 	return asked
 }
 
+// patient is how long an HTTP request waits. The SDK alone would take longer.
+const patient = 10 * time.Second
+
 func TestWhatPassesIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -130,8 +133,7 @@ func TestWhatPassesIsTriedAgain(t *testing.T) {
 			start := time.Now()
 			require.NoError(t, s.Publish(t.Context(), "q", letters("a", "b")))
 			require.Equal(t, 2, s.active(t))
-			t.Log(time.Since(start))
-			require.Less(t, time.Since(start), sendPatience+2*time.Second)
+			require.Less(t, time.Since(start), patient)
 		})
 	}
 }
@@ -156,9 +158,8 @@ func TestWhatDoesNotPassFailsSoon(t *testing.T) {
 			start := time.Now()
 			err := s.Publish(t.Context(), "q", letters("a"))
 			require.ErrorIs(t, err, fault.BusUnavailable)
-			require.Less(t, time.Since(start), 2*time.Second)
+			require.Less(t, time.Since(start), patient)
 			require.LessOrEqual(t, asked.Load(), int64(test.asked))
-			t.Log(time.Since(start), err)
 			s.server.Fail(nil)
 			require.NoError(t, s.Publish(t.Context(), "q", letters("a")))
 		})
@@ -200,7 +201,6 @@ func TestCutConnections(t *testing.T) {
 	callers.Wait()
 	require.LessOrEqual(t, int64(s.active(t)), confirmed.Load()+failed.Load())
 	require.GreaterOrEqual(t, int64(s.active(t)), confirmed.Load())
-	t.Log(confirmed.Load(), failed.Load(), sends.Load())
 	require.Zero(t, failed.Load())
 }
 
@@ -257,8 +257,7 @@ func TestDeadLettersGoBack(t *testing.T) {
 			if err := s.Complete(t.Context(), bus.DeadLetters("q"), dead[0]); name != "the connection is muted" {
 				require.NoError(t, err)
 			}
-			t.Log(time.Since(start))
-			require.Less(t, time.Since(start), 4*time.Second)
+			require.Less(t, time.Since(start), patient)
 			require.ErrorIs(t, s.Complete(t.Context(), bus.DeadLetters("q"), dead[0]), fault.LockLost)
 			_, err = s.Renew(t.Context(), bus.DeadLetters("q"), dead[0])
 			require.ErrorIs(t, err, fault.LockLost)
