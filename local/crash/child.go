@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 	"time"
 
 	"liveops"
+	"liveops/core/bus/servicebus"
 	"liveops/handler/app"
-	"liveops/local/broker"
 	"liveops/local/host"
 )
 
@@ -28,9 +29,14 @@ const (
 	envRoot   = "CRASH_ROOT"   // the script root
 	envListen = "CRASH_LISTEN" // where the pod's host listens
 	envLives  = "CRASH_LIVES"  // URL of lives
-	envBroker = "CRASH_BROKER" // URL of the broker
 	envShift  = "CRASH_SHIFT"  // how far the clock of the test is ahead of the real one
 )
+
+// envServiceBus is the connection string, as the bindings of the functions name it.
+const envServiceBus = "SERVICEBUS"
+
+// farewell is how long a pod takes to close its connections to the broker.
+const farewell = 5 * time.Second
 
 // restart is the exit code that the host takes for an intended restart, as in the handler's own main.
 const restart = 200
@@ -93,15 +99,22 @@ func (c child) pod(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return host.New(functions, host.Options{
-		Handler: host.Command(root, envRole+"=handler"), Bus: broker.NewClient(c.getenv(envBroker)), Listen: c.getenv(envListen),
+	queues, err := servicebus.Open(servicebus.Config{ConnectionString: c.getenv(envServiceBus)})
+	if err != nil {
+		return err
+	}
+	err = host.New(functions, host.Options{
+		Handler: host.Command(root, envRole+"=handler"), Bus: queues, Listen: c.getenv(envListen),
 		Now: c.now, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}).Run(ctx)
+	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	return cmp.Or(err, queues.Close(closing))
 }
 
-// handler is the application as in production, with the conductor's broker.
+// handler is the application as in production.
 func (c child) handler(ctx context.Context) error {
-	err := app.Run(ctx, c.getenv, app.Options{Version: "crash", Bus: broker.NewClient(c.getenv(envBroker)), Now: c.now})
+	err := app.Run(ctx, c.getenv, app.Options{Version: "crash", Now: c.now})
 	if err == nil {
 		return host.ExitCode(restart)
 	}

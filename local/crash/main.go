@@ -4,7 +4,7 @@
 //	go run ./local/crash --for 3m --seed 7 [--games FILE]
 //
 // Two Functions hosts with their handlers, MySQL and Redis run as processes of their own, on servers that nobody else uses;
-// the broker is in this process. Eight clients send the events of chess games in shuffled order, each event at least twice, and
+// the broker is in this process, where they take it for Azure Service Bus. Eight clients send the events of chess games in shuffled order, each event at least twice, and
 // try again after every error. Meanwhile a killer sends SIGKILL to handlers, to hosts and to MySQL, restarts MySQL,
 // has Redis come back empty and cuts connections. At the end the sums of the ledger, the balances and the boards must be
 // what a naive computation over the answered events comes to, and what a rebuild comes to.
@@ -34,9 +34,9 @@ import (
 	"liveops"
 	"liveops/core/bus"
 	"liveops/handler/app"
-	"liveops/local/broker"
 	"liveops/local/oracle"
 	"liveops/local/server"
+	"liveops/local/servicebus"
 )
 
 // replicas is how many pods there are, since what one of them does late meets what another did meanwhile.
@@ -78,10 +78,10 @@ func (t *trial) parse(args []string) error {
 	flags.Uint64Var(&t.seed, "seed", uint64(time.Now().Unix()), "decides what breaks, and when")
 	flags.StringVar(&t.games, "games", "", "gzipped CSV of recorded games (made-up ones when not given)")
 	flags.BoolVar(&t.keep, "keep", false, "leave logs and data behind")
-	kind := flags.String("bus", "memory", "the broker: memory")
+	kind := flags.String("bus", "servicebus", "the broker: servicebus, which is an endpoint of this process that the Azure SDK takes for it")
 	err := flags.Parse(args)
-	if err == nil && *kind != "memory" {
-		err = fmt.Errorf("there is no broker %q, only memory", *kind)
+	if err == nil && *kind != "servicebus" {
+		err = fmt.Errorf("there is no broker %q, only servicebus", *kind)
 		_, _ = fmt.Fprintln(os.Stderr, "crash:", err)
 	}
 	return err
@@ -136,7 +136,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 		// Locks and memory are short, so that much comes twice, and from far apart. What keeps failing soon becomes a
 		// dead letter and comes back, and may be given up and be released.
 		lock: 5 * time.Second, most: 10, remember: 5 * time.Second,
-		serve: func(m *bus.Memory) broker.Bus { return counting{m, count} },
+		serve: func(m *bus.Memory) servicebus.Broker { return &counting{Memory: m, tally: count} },
 	}.open(ctx)
 	if err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 	"liveops/core/bus"
 	"liveops/core/signing"
 	"liveops/core/store"
-	"liveops/local/broker"
 	"liveops/local/server"
+	"liveops/local/servicebus"
 	"liveops/local/wire"
 )
 
@@ -35,12 +35,13 @@ func key(class signing.Class) signing.Key {
 
 func secret(class signing.Class) string { return strings.Repeat(string(class), 32) }
 
-// site is what a system under test stands on: servers of its own, a broker in this process, and between it and each of
-// them a wire.
+// site is what a system under test stands on: servers of its own, a broker in this process that it takes for Azure Service
+// Bus, and between it and each of them a wire.
 type site struct {
 	dir        string
 	sql, cache *server.Server
 	memory     *bus.Memory
+	endpoint   *servicebus.Server // in front of memory
 	lives      *lives
 	db         *store.DB // past the wire
 	shift      time.Duration
@@ -59,7 +60,7 @@ type opening struct {
 	most     int           // deliveries of a message before it is a dead letter
 	remember time.Duration // how long the broker knows a message id
 	catalog  []byte
-	serve    func(*bus.Memory) broker.Bus // what the others see of the broker; nil: the broker
+	serve    func(*bus.Memory) servicebus.Broker // what the endpoint speaks for; nil: the broker
 }
 
 // open starts the servers and brings the database's schema up to date.
@@ -87,15 +88,19 @@ func (o opening) open(ctx context.Context) (s *site, err error) {
 		queues = append(queues, bus.Queue{Name: name, LockDuration: o.lock, MaxDeliveryCount: o.most, DuplicateWindow: o.remember})
 	}
 	s.memory = bus.NewMemory(time.Now, queues...)
-	var served broker.Bus = s.memory
+	var served servicebus.Broker = s.memory
 	if o.serve != nil {
 		served = o.serve(s.memory)
 	}
-	brokerURL, err := s.listen(ctx, broker.Serve(served))
+	s.endpoint = servicebus.New(served, servicebus.Options{})
+	s.closers = append(s.closers, func() { _ = s.endpoint.Close() })
+	brokerURL, err := listen(ctx, "tcp", s.endpoint.Serve)
 	if err != nil {
 		return s, err
 	}
-	if s.livesURL, err = s.listen(ctx, s.lives); err != nil {
+	web := &http.Server{Handler: s.lives, ReadHeaderTimeout: time.Minute}
+	s.closers = append(s.closers, func() { _ = web.Close() })
+	if s.livesURL, err = listen(ctx, "http", web.Serve); err != nil {
 		return s, err
 	}
 	for _, lay := range []struct {
@@ -131,16 +136,14 @@ func (s *site) database(ctx context.Context) error {
 	return err
 }
 
-// listen serves on loopback until close, and gives the URL.
-func (s *site) listen(ctx context.Context, handler http.Handler) (string, error) {
+// listen serves on loopback and gives the URL.
+func listen(ctx context.Context, scheme string, serve func(net.Listener) error) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	web := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	go func() { _ = web.Serve(listener) }() // until close
-	s.closers = append(s.closers, func() { _ = web.Close() })
-	return "http://" + listener.Addr().String(), nil
+	go func() { _ = serve(listener) }() // until its server is closed
+	return scheme + "://" + listener.Addr().String(), nil
 }
 
 // close ends everything, the last first.
@@ -160,13 +163,14 @@ func (s *site) now() time.Time { return time.Now().Add(s.shift) }
 // env is the environment of the children: what the handler reads in production, and where this process is.
 func (s *site) env() map[string]string {
 	return map[string]string{
-		"DB_URL": s.toSQL.URL + "liveops", "REDIS_URL": s.toCache.URL, "BUS_KIND": "memory", "SERVICEBUS": "in-memory",
+		"DB_URL": s.toSQL.URL + "liveops", "REDIS_URL": s.toCache.URL, "BUS_KIND": "servicebus",
+		envServiceBus:  s.endpoint.ConnectionString(strings.TrimPrefix(s.toBroker.URL, "tcp://")),
 		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "CATALOG_FILE": s.catalog(),
 		"HMAC_SECRET":    secret(signing.Server),
 		"HMAC_KEYS":      `[{"id": "admin", "class": "admin", "state": "active", "secrets": ["` + secret(signing.Admin) + `"]}]`,
 		"RECEIPT_SECRET": strings.Repeat("r", 32), "CURSOR_SECRET": strings.Repeat("c", 32),
 		"METRICS_ADDR": "off", "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "LOG_LEVEL": "warn", "FUNCTIONS_WORKER_RUNTIME": "custom",
-		envRoot: s.root(), envLives: s.livesURL, envBroker: s.toBroker.URL, envShift: s.shift.String(),
+		envRoot: s.root(), envLives: s.livesURL, envShift: s.shift.String(),
 	}
 }
 

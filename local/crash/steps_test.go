@@ -25,6 +25,7 @@ import (
 	"liveops/core/signing"
 	"liveops/local/host"
 	"liveops/local/oracle"
+	"liveops/local/servicebus"
 	"liveops/local/wire"
 )
 
@@ -201,7 +202,7 @@ func newStage(t *testing.T) *stageUnderTest {
 			}
 		},
 	})
-	for server, wire := range map[string]*wire.Wire{"mysql": s.toSQL, "redis": s.toCache, "broker": s.toBroker} {
+	for server, wire := range map[string]*wire.Wire{"mysql": s.toSQL, "redis": s.toCache} {
 		wire.Watch(func(request []byte, answered bool) bool {
 			name := exchangeName(server, request)
 			if name == "" {
@@ -212,6 +213,7 @@ func newStage(t *testing.T) *stageUnderTest {
 			return w == nil || w.see(name, request, answered)
 		})
 	}
+	site.endpoint.Fail(s.send)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Run(ctx) }()
@@ -232,6 +234,25 @@ func newStage(t *testing.T) *stageUnderTest {
 	s.handled()
 	s.boards()
 	return s
+}
+
+// send shows what is sent to the broker to the watcher. What he does not let pass is lost with its connection: before the
+// broker has it, or when it has it and nobody was told.
+func (s *stageUnderTest) send(o servicebus.Operation) (f servicebus.Fault) {
+	if o.Name != servicebus.OpSend {
+		return f
+	}
+	s.talk.Add(1)
+	w, name := s.watcher.Load(), "broker publish "+o.Queue
+	request := []byte(name)
+	switch {
+	case w == nil:
+	case !w.see(name, request, false):
+		f.Kind = servicebus.Drop
+	case !w.see(name, request, true):
+		f.Kind = servicebus.DropAfter
+	}
+	return f
 }
 
 // batch is a batch in which everything happens: new scores, a level with items, what was applied before, and what is no
@@ -458,10 +479,8 @@ func exchangeName(server string, request []byte) string {
 		}
 		key, _, _ := strings.Cut(words[min(1, len(words)-1)], "{")
 		return "redis " + command + " " + key
-	default:
-		path, _, _ := strings.Cut(strings.TrimPrefix(string(request), "POST /"), " ")
-		return server + " " + strings.ReplaceAll(path, "/", " ")
 	}
+	return ""
 }
 
 // outcome is all that the database and the boards hold of the players of a batch, without their prefix.

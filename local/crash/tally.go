@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"liveops/core/bus"
-	"liveops/local/broker"
 )
 
 // tally counts what happened.
@@ -28,15 +28,25 @@ func (t *tally) answered(status int, text []byte) {
 	}
 }
 
-// counting is a broker that counts what passes.
+// counting is a broker that counts what passes. A delivery that comes again because its client gave it back unseen is not
+// counted again.
 type counting struct {
-	broker.Bus
+	*bus.Memory
 	tally *tally
+
+	mu   sync.Mutex
+	most map[numbered]int // deliveries so far
+}
+
+// numbered is a message of a queue.
+type numbered struct {
+	queue  string
+	number int64
 }
 
 // Publish implements bus.Publisher.
-func (c counting) Publish(ctx context.Context, queue string, messages []bus.Message) error {
-	err := c.Bus.Publish(ctx, queue, messages)
+func (c *counting) Publish(ctx context.Context, queue string, messages []bus.Message) error {
+	err := c.Memory.Publish(ctx, queue, messages)
 	if err == nil {
 		c.tally.published.Add(int64(len(messages)))
 	}
@@ -44,9 +54,12 @@ func (c counting) Publish(ctx context.Context, queue string, messages []bus.Mess
 }
 
 // Receive implements bus.Receiver.
-func (c counting) Receive(ctx context.Context, queue string, limit int) ([]bus.Delivery, error) {
-	deliveries, err := c.Bus.Receive(ctx, queue, limit)
+func (c *counting) Receive(ctx context.Context, queue string, limit int) ([]bus.Delivery, error) {
+	deliveries, err := c.Memory.Receive(ctx, queue, limit)
 	for _, d := range deliveries {
+		if c.known(queue, d) {
+			continue
+		}
 		switch {
 		case d.DeadLetterSource != "":
 			c.tally.deadLetters.Add(1)
@@ -61,4 +74,19 @@ func (c counting) Receive(ctx context.Context, queue string, limit int) ([]bus.D
 		}
 	}
 	return deliveries, err
+}
+
+// known says whether this delivery was given back before: the broker does not count those, so the next one is the same.
+func (c *counting) known(queue string, d bus.Delivery) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.most == nil {
+		c.most = map[numbered]int{}
+	}
+	m := numbered{queue, d.SequenceNumber}
+	if d.DeliveryCount <= c.most[m] {
+		return true
+	}
+	c.most[m] = d.DeliveryCount
+	return false
 }
