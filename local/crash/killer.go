@@ -4,23 +4,29 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"liveops/local/servicebus"
 	"liveops/local/wire"
 )
 
-// killer breaks one thing after the other. What it does and when follows from its seed.
+// killer breaks one thing after the other, and some of what passes the broker all the time. What it does and when follows
+// from its seed.
 type killer struct {
 	site  *site
 	pods  []*pod
 	tally *tally
 	rng   *rand.Rand
 	say   func(format string, args ...any)
+	flaw  flaw
 }
 
 // run breaks things until ctx ends. It leaves everything mended.
 func (k *killer) run(ctx context.Context) error {
 	began := time.Now()
+	k.site.endpoint.Fail(k.flaw.fault)
+	defer k.site.endpoint.Fail(nil)
 	actions := []struct {
 		name   string
 		weight int
@@ -105,4 +111,35 @@ func (k *killer) cut(ctx context.Context, w *wire.Wire) error {
 	w.Cut()
 	defer w.Mend()
 	return pause(ctx, time.Duration(k.rng.IntN(800))*time.Millisecond)
+}
+
+// How many operations of the broker there are for each that goes wrong. Of settlements there is one a message.
+const (
+	rare           = 40
+	rareSettlement = 800
+)
+
+// flaw makes operations of the broker go wrong. It is safe for concurrent use.
+type flaw struct {
+	tally *tally
+
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+// fault is what goes wrong with an operation.
+func (f *flaw) fault(o servicebus.Operation) servicebus.Fault {
+	share := rare
+	if o.Name == servicebus.OpComplete || o.Name == servicebus.OpAbandon {
+		share = rareSettlement
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rng.IntN(share) > 0 {
+		return servicebus.Fault{}
+	}
+	kinds := []servicebus.FaultKind{servicebus.Refuse, servicebus.Detach, servicebus.Drop, servicebus.DropAfter}
+	kind := kinds[f.rng.IntN(len(kinds))]
+	f.tally.faults[kind].Add(1)
+	return servicebus.Fault{Kind: kind}
 }

@@ -1,13 +1,15 @@
 // Command crash kills a running system in every way there is and then counts: every event that was answered 202 must have
 // had its effect exactly once.
 //
-//	go run ./local/crash --for 3m --seed 7 [--games FILE]
+//	go run ./local/crash --for 3m --seed 7 [--bus servicebus] [--games FILE]
 //
 // Two Functions hosts with their handlers, MySQL and Redis run as processes of their own, on servers that nobody else uses;
-// the broker is in this process, where they take it for Azure Service Bus. Eight clients send the events of chess games in shuffled order, each event at least twice, and
-// try again after every error. Meanwhile a killer sends SIGKILL to handlers, to hosts and to MySQL, restarts MySQL,
-// has Redis come back empty and cuts connections. At the end the sums of the ledger, the balances and the boards must be
-// what a naive computation over the answered events comes to, and what a rebuild comes to.
+// the broker is in this process, where they take it for Azure Service Bus. Eight clients send the events of chess games in
+// shuffled order, each event at least twice, and try again after every error. Meanwhile a killer sends SIGKILL to handlers,
+// to hosts and to MySQL, restarts MySQL, has Redis come back empty and cuts connections, and the broker refuses, detaches
+// links and drops connections now and then, before or after it has done what it was asked. At the end the sums of the
+// ledger, the balances and the boards must be what a naive computation over the answered events comes to, and what a rebuild
+// comes to.
 //
 // It ends with 1 when they are not, and knows nothing of how the system goes about it.
 package main
@@ -157,7 +159,10 @@ func (t *trial) run(ctx context.Context) (err error) {
 		deal: newDeal(rng, events), tally: count, seed: t.seed, waiting: s.waiting,
 		answers: &answers{sent: map[string]oracle.Event{}, taken: map[string]bool{}, status: map[string]int{}},
 	}
-	k := &killer{site: s, tally: count, rng: rng, say: t.say}
+	k := &killer{
+		site: s, tally: count, rng: rng, say: t.say,
+		flaw: flaw{tally: count, rng: rand.New(rand.NewPCG(t.seed, clients))}, // beside those of the clients
+	}
 	living, end := context.WithCancel(ctx)
 	var pods errgroup.Group
 	defer func() {
@@ -250,6 +255,10 @@ func (t *trial) table(l *load, k *killer, c *check, elapsed string) {
 	row(count.sqlStops.Load(), "MySQL restarts")
 	row(count.cacheWipes.Load(), "Redis wipes")
 	row(count.cuts.Load(), "connection cuts")
+	refused, detached := count.faults[servicebus.Refuse].Load(), count.faults[servicebus.Detach].Load()
+	before, after := count.faults[servicebus.Drop].Load(), count.faults[servicebus.DropAfter].Load()
+	row(refused+detached+before+after, "broker faults: %d refused, %d links detached, %d connections dropped before the operation, %d after it",
+		refused, detached, before, after)
 	row(count.redelivered.Load(), "redeliveries")
 	row(count.deadLetters.Load(), "dead letters, %d of them given up and released", count.released)
 	row(int64(repeats)+count.redelivered.Load(), "duplicates absorbed: %d sent again, the rest redelivered", repeats)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"liveops/core/bus"
+	"liveops/local/servicebus"
 )
 
 // tally counts what happened.
@@ -17,6 +18,7 @@ type tally struct {
 	deadLetters                                  atomic.Int64
 	handlerKills, podKills                       atomic.Int64
 	sqlKills, sqlStops, cacheWipes, cuts         atomic.Int64
+	faults                                       [servicebus.DropAfter + 1]atomic.Int64 // of the broker, by kind
 	released                                     int
 }
 
