@@ -137,7 +137,7 @@ func (t *trial) run(ctx context.Context) (err error) {
 		dir: dir, durable: true, catalog: game,
 		// Locks and memory are short, so that much comes twice, and from far apart. What keeps failing soon becomes a
 		// dead letter and comes back, and may be given up and be released.
-		lock: 5 * time.Second, most: 10, remember: 5 * time.Second,
+		lock: 5 * time.Second, most: 5, remember: 5 * time.Second,
 		serve: func(m *bus.Memory) servicebus.Broker { return &counting{Memory: m, tally: count} },
 	}.open(ctx)
 	if err != nil {
