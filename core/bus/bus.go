@@ -24,7 +24,7 @@ type Message struct {
 	TimeToLive time.Duration
 	// Envelope is the message in the form of an adapter, beside what the port knows of it. Memory carries it and nothing else
 	// looks at it; it stays in this process.
-	Envelope any `json:"-"`
+	Envelope any
 }
 
 // Publisher sends messages to a queue.
