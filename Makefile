@@ -20,7 +20,7 @@ fuzz: ## feed everything that reads what strangers send, for a minute each (FUZZ
 	@grep -rE '^func Fuzz' --include='*_test.go' . | sed -E 's|^(.*)/[^/]+:func (Fuzz[A-Za-z]*).*|\1 \2|' | while read -r dir name; do \
 		echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$dir" || exit 1; done
 
-crash: ## kill the handler, MySQL and Redis for three minutes under load, then count (CRASH='--for 10m --seed 1')
+crash: ## kill the handler, MySQL and Redis and fail the broker for three minutes under load, then count (CRASH='--for 10m --seed 1')
 	go run ./local/crash $(CRASH)
 
 build: ## build the handler (Linux) and the liveops command into bin/
