@@ -44,6 +44,7 @@ func (k *killer) run(ctx context.Context) error {
 		{"cut MySQL", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toSQL) }},
 		{"cut Redis", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toCache) }},
 		{"cut the broker", 2, func(ctx context.Context) error { return k.cut(ctx, k.site.toBroker) }},
+		{"fail what is sent", 4, k.sends},
 	}
 	whole := 0
 	for _, a := range actions {
@@ -113,18 +114,35 @@ func (k *killer) cut(ctx context.Context, w *wire.Wire) error {
 	return pause(ctx, time.Duration(k.rng.IntN(800))*time.Millisecond)
 }
 
+// sends has the broker fail everything that is sent to it, for so long that no retry helps.
+func (k *killer) sends(ctx context.Context) error {
+	k.flaw.set(faultKinds[k.rng.IntN(len(faultKinds))])
+	defer k.flaw.set(servicebus.None)
+	return pause(ctx, time.Duration(500+k.rng.IntN(1500))*time.Millisecond)
+}
+
 // How many operations of the broker there are for each that goes wrong. Of settlements there is one a message.
 const (
 	rare           = 40
 	rareSettlement = 800
 )
 
+// faultKinds are the ways to go wrong, all as likely.
+var faultKinds = []servicebus.FaultKind{servicebus.Refuse, servicebus.Detach, servicebus.Drop, servicebus.DropAfter}
+
 // flaw makes operations of the broker go wrong. It is safe for concurrent use.
 type flaw struct {
 	tally *tally
 
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu    sync.Mutex
+	rng   *rand.Rand
+	sends servicebus.FaultKind // what goes wrong with everything that is sent
+}
+
+func (f *flaw) set(sends servicebus.FaultKind) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sends = sends
 }
 
 // fault is what goes wrong with an operation.
@@ -135,11 +153,13 @@ func (f *flaw) fault(o servicebus.Operation) servicebus.Fault {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.rng.IntN(share) > 0 {
-		return servicebus.Fault{}
+	kind := servicebus.None
+	switch {
+	case o.Name == servicebus.OpSend && f.sends != servicebus.None:
+		kind = f.sends
+	case f.rng.IntN(share) == 0:
+		kind = faultKinds[f.rng.IntN(len(faultKinds))]
 	}
-	kinds := []servicebus.FaultKind{servicebus.Refuse, servicebus.Detach, servicebus.Drop, servicebus.DropAfter}
-	kind := kinds[f.rng.IntN(len(kinds))]
 	f.tally.faults[kind].Add(1)
 	return servicebus.Fault{Kind: kind}
 }

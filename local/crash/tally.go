@@ -18,7 +18,7 @@ type tally struct {
 	deadLetters                                  atomic.Int64
 	handlerKills, podKills                       atomic.Int64
 	sqlKills, sqlStops, cacheWipes, cuts         atomic.Int64
-	faults                                       [servicebus.DropAfter + 1]atomic.Int64 // of the broker, by kind
+	faults                                       [servicebus.DropAfter + 1]atomic.Int64 // of operations of the broker, by kind; None: not wrong
 	released                                     int
 }
 
