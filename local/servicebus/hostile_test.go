@@ -115,6 +115,7 @@ func TestWhatClientsMustNotDo(t *testing.T) {
 		"a link to a queue that is not":    {func(p *peer) { attach(p, "missing", 0) }, &amqp.Detach{}, servicebus.NotFound},
 		"a link to send dead letters":      {func(p *peer) { attach(p, bus.DeadLetters("q"), 0) }, &amqp.Detach{}, servicebus.NotAllowed},
 		"a delivery without an id":         {func(p *peer) { attach(p, "q", 0); p.write(&amqp.Transfer{}, message...) }, &amqp.End{}, servicebus.NotAllowed},
+		"dispositions of everything":       {func(p *peer) { p.write(&amqp.Disposition{Role: amqp.Receiver, Last: 1 << 30}) }, &amqp.End{}, servicebus.NotAllowed},
 		"dispositions that run backwards":  {func(p *peer) { p.write(&amqp.Disposition{Role: amqp.Receiver, First: 5, Last: 1}) }, &amqp.End{}, servicebus.NotAllowed},
 		"a message over the link's size":   {func(p *peer) { attach(p, "q", 0); p.send(make([]byte, 600<<10)) }, &amqp.Detach{}, servicebus.MessageTooLarge},
 		"too much that is not finished":    {func(p *peer) { p.hoard(attach) }, &amqp.End{}, servicebus.ResourceLimit},
@@ -171,24 +172,34 @@ func (p *peer) send(content []byte) {
 	}
 }
 
-func TestWhoSettlesNothingGetsNoMore(t *testing.T) {
+// TestWhatIsNotSettledForLongIsForgotten has a client that settles elsewhere, or nothing.
+func TestWhatIsNotSettledForLongIsForgotten(t *testing.T) {
 	t.Parallel()
 	m := memory()
 	s := servicebus.New(m, servicebus.Options{})
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	const most = 1 << 15
-	messages := make([]bus.Message, most+1)
-	require.NoError(t, m.Publish(t.Context(), "q", messages))
+	require.NoError(t, m.Publish(t.Context(), "q", make([]bus.Message, most+1)))
 	p := dial(t, s)
 	p.begin()
 	p.write(&amqp.Attach{Name: "r", Role: amqp.Receiver, Source: &amqp.Terminus{Address: "q"}})
 	go p.write(&amqp.Flow{NextIncomingID: new(uint32(0)), IncomingWindow: 1 << 20, OutgoingWindow: 100, Handle: new(uint32(0)), LinkCredit: new(uint32(1 << 20))})
-	detach := p.until(&amqp.Detach{}).(*amqp.Detach) //nolint:forcetypeassert // until gives its kind
-	require.Equal(t, servicebus.ResourceLimit, detach.Error.Condition)
-	require.Eventually(t, func() bool {
-		counts, err := m.Counts("q")
-		return err == nil && counts == bus.Counts{Active: 1, Locked: most}
-	}, 10*time.Second, time.Millisecond, "what was not sent is released")
+	for range most + 1 {
+		p.until(&amqp.Transfer{})
+	}
+	for id, want := range map[uint32]amqp.Symbol{0: servicebus.LockLost, 1: "", most: ""} {
+		go p.write(&amqp.Disposition{Role: amqp.Receiver, First: id, Last: id, State: amqp.Accepted{}})
+		settled := p.until(&amqp.Disposition{}).(*amqp.Disposition) //nolint:forcetypeassert // until gives its kind
+		require.Equal(t, id, settled.First)
+		if want == "" {
+			require.Equal(t, amqp.Accepted{}, settled.State)
+		} else {
+			require.Equal(t, want, settled.State.(amqp.Rejected).Error.Condition) //nolint:forcetypeassert // or it fails
+		}
+	}
+	counts, err := m.Counts("q")
+	require.NoError(t, err)
+	require.Equal(t, bus.Counts{Locked: most - 1}, counts)
 }
 
 func TestWhoDoesNotSpeakAMQPIsHungUpOn(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"liveops/core/bus"
+	"liveops/core/fault"
 	"liveops/local/servicebus/amqp"
 )
 
@@ -24,9 +25,9 @@ type session struct {
 	room         uint32 // transfers that the client takes
 	sinks        map[uint32]*sink
 	sources      map[uint32]*source
-	ended        map[uint32]bool // handles of links that this side detached and the client has not
-	unsettled    map[uint32]unsettled
-	over         bool // this side ended it and the client has not
+	ended        map[uint32]bool      // handles of links that this side detached and the client has not
+	unsettled    map[uint32]unsettled // the last maxUnsettled at most: others may be settled over the management link
+	over         bool                 // this side ended it and the client has not
 }
 
 // unsettled is a delivery that the client has not settled.
@@ -249,28 +250,22 @@ func (s *session) detach(handle uint32, why *amqp.Error) {
 
 // settle does what the client decided about deliveries.
 func (s *session) settle(d *amqp.Disposition) error {
-	if d.Last-d.First >= 1<<31 {
-		return &amqp.Error{Condition: NotAllowed, Description: "a range of deliveries that ends before it begins"}
+	if d.Last-d.First >= maxUnsettled {
+		return &amqp.Error{Condition: NotAllowed, Description: "a range of more deliveries than can be unsettled"}
 	}
 	if d.State == nil && !d.Settled {
 		return nil
 	}
-	if d.Last-d.First < uint32(len(s.unsettled)) {
-		for id := d.First; ; id++ {
-			if held, ok := s.unsettled[id]; ok {
-				s.settleOne(id, held, d)
-			}
-			if id == d.Last {
-				return nil
-			}
-		}
-	}
-	for id, held := range s.unsettled { // the range is the wider of the two
-		if id-d.First <= d.Last-d.First {
+	for id := d.First; ; id++ {
+		if held, ok := s.unsettled[id]; ok {
 			s.settleOne(id, held, d)
+		} else if !d.Settled {
+			s.settled(id, condition(fault.LockLost.Errorf("the delivery is settled, or was forgotten")))
+		}
+		if id == d.Last {
+			return nil
 		}
 	}
-	return nil
 }
 
 func (s *session) settleOne(id uint32, held unsettled, d *amqp.Disposition) {
@@ -282,18 +277,18 @@ func (s *session) settleOne(id uint32, held unsettled, d *amqp.Disposition) {
 	})
 	if f.Kind == Detach {
 		s.detach(held.source.handle, refusal)
-		return
+	} else if !d.Settled { // the client waits for an answer
+		s.conn.later(f.Delay, func() { s.settled(id, refusal) })
 	}
-	if d.Settled {
-		return // the client does not wait for an answer
-	}
+}
+
+// settled tells the client what became of a delivery that he settled.
+func (s *session) settled(id uint32, refusal *amqp.Error) {
 	var state amqp.State = amqp.Accepted{}
 	if refusal != nil {
 		state = amqp.Rejected{Error: refusal}
 	}
-	s.conn.later(f.Delay, func() {
-		s.send(&amqp.Disposition{Role: amqp.Sender, First: id, Last: id, Settled: true, State: state})
-	})
+	s.send(&amqp.Disposition{Role: amqp.Sender, First: id, Last: id, Settled: true, State: state})
 }
 
 // perform does an operation unless the fault is against it, and gives what the client is told.

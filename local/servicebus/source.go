@@ -187,10 +187,6 @@ func (o *source) sendMessage(d bus.Delivery, encoded []byte) (sent, over bool) {
 	if s.room < o.frames(encoded) {
 		return false, false
 	}
-	if len(s.unsettled) == maxUnsettled {
-		s.detach(o.handle, &amqp.Error{Condition: ResourceLimit, Description: "too many deliveries are not settled"})
-		return false, true
-	}
 	tag := uuid.UUID(guid(d.LockToken))
 	if o.forget {
 		tag = uuid.New()
@@ -198,6 +194,7 @@ func (o *source) sendMessage(d bus.Delivery, encoded []byte) (sent, over bool) {
 	id := o.send(encoded, tag[:], o.forget)
 	if !o.forget {
 		s.unsettled[id] = unsettled{o, d.LockToken}
+		delete(s.unsettled, id-maxUnsettled)
 	}
 	return true, false
 }
