@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 
 // drivers names the only packages that may import a driver, outside of tests and of packages ending in "test".
 var drivers = map[string][]string{
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus": {"core/bus/servicebus", "local/servicebus"},
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus": {"core/bus/servicebus"},
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":             {"core/bus/servicebus"},
 	"github.com/Azure/go-amqp":                                     {"core/bus/servicebus"},
 	"github.com/go-sql-driver/mysql":                               {"core/store"},

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
@@ -24,7 +23,7 @@ type peer struct {
 // dial connects and opens.
 func dial(t testing.TB, s *servicebus.Server) *peer {
 	t.Helper()
-	conn, err := s.Dial(t.Context(), azservicebus.NewWebSocketConnArgs{})
+	conn, err := s.Dial(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t, conn}
@@ -214,7 +213,7 @@ func TestWhoDoesNotSpeakAMQPIsHungUpOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := servicebus.New(memory(), servicebus.Options{})
-			conn, err := s.Dial(t.Context(), azservicebus.NewWebSocketConnArgs{})
+			conn, err := s.Dial(t.Context())
 			require.NoError(t, err)
 			go func() {
 				_, _ = io.WriteString(conn, says)
@@ -269,7 +268,7 @@ func FuzzConnection(f *testing.F) {
 		m := memory()
 		require.NoError(t, m.Publish(t.Context(), "q", []bus.Message{{ID: "a", Body: make([]byte, 2000)}}))
 		s := servicebus.New(m, servicebus.Options{MaxMessageSize: 4096})
-		conn, err := s.Dial(t.Context(), azservicebus.NewWebSocketConnArgs{})
+		conn, err := s.Dial(t.Context())
 		require.NoError(t, err)
 		read := make(chan struct{})
 		go func() {

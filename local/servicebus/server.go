@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-
 	"liveops/core/bus"
 )
 
@@ -91,8 +89,8 @@ func (s *Server) Serve(listener net.Listener) error {
 	}
 }
 
-// Dial connects within this process. It is azservicebus.ClientOptions.NewWebSocketConn.
-func (s *Server) Dial(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+// Dial connects within this process: no port, no TLS.
+func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

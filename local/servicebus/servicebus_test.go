@@ -191,9 +191,7 @@ func TestByIdentity(t *testing.T) {
 			t.Parallel()
 			s := servicebus.New(memory(), servicebus.Options{Key: test.key})
 			t.Cleanup(func() { require.NoError(t, s.Close()) })
-			options := quick()
-			options.NewWebSocketConn = s.Dial
-			c, err := azservicebus.NewClient("games.servicebus.windows.net", identity{}, options)
+			c, err := azservicebus.NewClient("games.servicebus.windows.net", identity{}, inside(s))
 			require.NoError(t, err)
 			t.Cleanup(func() { closing(t, c) })
 			err = sender(t, c).SendMessage(within(t, time.Minute), text("a"), nil)
@@ -219,9 +217,7 @@ func TestIdleConnectionsLive(t *testing.T) {
 			}
 			return servicebus.Fault{}
 		})
-		options := quick()
-		options.NewWebSocketConn = s.Dial
-		c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("anywhere"), options)
+		c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("anywhere"), inside(s))
 		require.NoError(t, err)
 		out := sender(t, c)
 		require.NoError(t, out.SendMessage(t.Context(), text("before"), nil))
@@ -237,7 +233,7 @@ func TestSilentClientsAreCutOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := servicebus.New(memory(), servicebus.Options{IdleTimeout: time.Minute})
-		silent, err := s.Dial(t.Context(), azservicebus.NewWebSocketConnArgs{})
+		silent, err := s.Dial(t.Context())
 		require.NoError(t, err)
 		began := time.Now()
 		_, err = silent.Read(make([]byte, 1))
@@ -480,7 +476,7 @@ func TestNothingRunsAfterClose(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NotRegexp(t, `liveops/local/servicebus\.\(\*(conn|writer|source)`, stacks())
 	require.ErrorIs(t, s.Serve(nil), net.ErrClosed)
-	refused, err := s.Dial(t.Context(), azservicebus.NewWebSocketConnArgs{})
+	refused, err := s.Dial(t.Context())
 	require.NoError(t, err)
 	_, err = refused.Read(make([]byte, 1))
 	require.Error(t, err)
@@ -491,11 +487,16 @@ func stacks() string {
 	return string(buffer[:runtime.Stack(buffer, true)])
 }
 
+// inside are quick options that connect within this process.
+func inside(s *servicebus.Server) *azservicebus.ClientOptions {
+	options := quick()
+	options.NewWebSocketConn = func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) { return s.Dial(ctx) }
+	return options
+}
+
 func connected(t *testing.T, s *servicebus.Server) *azservicebus.Client {
 	t.Helper()
-	options := quick()
-	options.NewWebSocketConn = s.Dial
-	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("anywhere"), options)
+	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("anywhere"), inside(s))
 	require.NoError(t, err)
 	t.Cleanup(func() { closing(t, c) })
 	return c

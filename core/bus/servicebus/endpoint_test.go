@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
@@ -35,9 +33,7 @@ func newSite(t *testing.T, change ...func(*Config)) *site {
 	s.memory = bus.NewMemory(func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) },
 		bus.Queue{Name: "q", DuplicateWindow: 10 * time.Minute, MaxDeliveryCount: 3})
 	s.server = local.New(s.memory, local.Options{})
-	config := Config{ConnectionString: s.server.ConnectionString("localhost"), Connect: func(ctx context.Context) (net.Conn, error) {
-		return s.server.Dial(ctx, azservicebus.NewWebSocketConnArgs{})
-	}}
+	config := Config{ConnectionString: s.server.ConnectionString("localhost"), Connect: s.server.Dial}
 	for _, change := range change {
 		change(&config)
 	}
