@@ -28,6 +28,7 @@ import (
 // backend is where a test's system keeps its state: on servers where both were found, embedded otherwise.
 type backend struct {
 	db, redis string
+	bus       string // how the broker is reached
 	settings  map[string]string
 }
 
@@ -35,6 +36,18 @@ type backend struct {
 func eachBackend(t *testing.T, test func(t *testing.T, b backend)) {
 	t.Helper()
 	storetest.EachURL(t, func(t *testing.T, db, redis string) { test(t, backend{db: db, redis: redis}) })
+}
+
+// eachBus runs a test as eachBackend does, and once more over AMQP, as near to production as the machine allows.
+func eachBus(t *testing.T, test func(t *testing.T, b backend)) {
+	t.Helper()
+	eachBackend(t, test)
+	t.Run("servicebus", func(t *testing.T) {
+		t.Parallel()
+		b := realBackend(t)
+		b.bus = stack.ServiceBus
+		test(t, b)
+	})
 }
 
 // realBackend prefers servers: a month of games is a lot for the stand-ins under the race detector.
@@ -76,7 +89,7 @@ func startIn(t *testing.T, b backend, catalog, data string, clock func() time.Ti
 	settings := map[string]string{"BATCH_HOLD": "1s"} // for tests that wait for the end of an outage
 	maps.Copy(settings, b.settings)
 	running, err := stack.Start(t.Context(), stack.Options{
-		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Settings: settings, Now: clock, Log: log,
+		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Bus: b.bus, Settings: settings, Now: clock, Log: log,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })

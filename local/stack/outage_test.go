@@ -10,6 +10,7 @@ import (
 
 	"liveops/core/signing"
 	"liveops/core/store"
+	"liveops/local/stack"
 	"liveops/local/wire"
 )
 
@@ -156,16 +157,27 @@ func TestWipedRedis(t *testing.T) {
 // TestRestart ends a system and starts another one on the same data: what was done is still there, under the same keys.
 func TestRestart(t *testing.T) {
 	t.Parallel()
+	for _, kind := range []string{stack.Direct, stack.ServiceBus} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			testRestart(t, backend{bus: kind})
+		})
+	}
+}
+
+func testRestart(t *testing.T, b backend) {
+	t.Helper()
 	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
 	data := t.TempDir()
-	first := startIn(t, backend{}, "chess", data, func() time.Time { return now })
+	first := startIn(t, b, "chess", data, func() time.Time { return now })
 	_, statuses := first.post(t, xpEvent("x", "ada", 10, now), scoreEvent("s", "ada", "rating", 1500, now), xpEvent("u", "eve", 9999, now))
 	require.Equal(t, []string{"accepted", "accepted", "accepted"}, statuses)
 	first.quiet(t)
 	token := first.get(t, "/v1/receipts/ada/x", http.StatusOK)["receipt"].(string)
 	require.NoError(t, first.Stop())
 
-	second := startIn(t, backend{}, "chess", data, func() time.Time { return now.Add(time.Minute) })
+	second := startIn(t, b, "chess", data, func() time.Time { return now.Add(time.Minute) })
+	require.Equal(t, first.Secrets, second.Secrets)
 	require.EqualValues(t, 10, second.get(t, "/v1/players/ada", http.StatusOK)["xp"])
 	require.Equal(t, int64(1500), second.entries(t, "/v1/leaderboards/rating?window=daily")[0].Score)
 	require.Equal(t, token, second.get(t, "/v1/receipts/ada/x", http.StatusOK)["receipt"])

@@ -16,9 +16,10 @@ import (
 // Secrets are the keys of a development system. They are made on its first start and kept in its data directory, readable
 // by its owner alone.
 type Secrets struct {
-	Keys    []Key  `json:"hmac_keys"`
-	Receipt string `json:"receipt_secret"`
-	Cursor  string `json:"cursor_secret"`
+	Keys       []Key  `json:"hmac_keys"`
+	Receipt    string `json:"receipt_secret"`
+	Cursor     string `json:"cursor_secret"`
+	ServiceBus string `json:"servicebus_key"`
 }
 
 // Key is a signing key in the form of HMAC_KEYS.
@@ -57,24 +58,32 @@ func loadSecrets(dir string) (Secrets, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return Secrets{}, fmt.Errorf("%s: %w", file, err)
 	}
-	return s, nil
+	if s.ServiceBus == "" { // the directory is older than this key
+		s.ServiceBus = secret()
+		err = s.save(file)
+	}
+	return s, err
 }
 
 func makeSecrets(file string) (Secrets, error) {
-	s := Secrets{Receipt: secret(), Cursor: secret()}
+	s := Secrets{Receipt: secret(), Cursor: secret(), ServiceBus: secret()}
 	for _, class := range []signing.Class{signing.Server, signing.Client, signing.Admin} {
 		s.Keys = append(s.Keys, Key{ID: "dev-" + string(class), Class: class, Secrets: []string{secret()}})
-	}
-	text, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return Secrets{}, err
 	}
 	for _, k := range s.Keys { // each alone too, as commands take it
 		if err := os.WriteFile(filepath.Join(filepath.Dir(file), k.ID+".secret"), []byte(k.Secrets[0]+"\n"), 0o600); err != nil {
 			return Secrets{}, err
 		}
 	}
-	return s, os.WriteFile(file, append(text, '\n'), 0o600)
+	return s, s.save(file)
+}
+
+func (s Secrets) save(file string) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o600)
 }
 
 func secret() string {

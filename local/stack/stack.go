@@ -1,9 +1,11 @@
 // Package stack runs the whole system in one process, on one machine: the application of handler/app behind the Functions
-// host of local/host, on an in-memory broker, an in-process Redis and SQLite unless real ones are named. It is for
-// development and tests, and knows nothing of the game but the path of its catalog.
+// host of local/host, on an in-memory broker, an in-process Redis and SQLite unless real ones are named. The broker is called
+// directly, or over AMQP as Azure Service Bus is in production. It is for development and tests, and knows nothing of the
+// game but the path of its catalog.
 package stack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,11 +36,21 @@ type Options struct {
 	Catalog     string            // path of the game's catalog
 	DBURL       string            // instead of SQLite in Data
 	RedisURL    string            // instead of an in-process Redis
+	Bus         string            // how the broker is reached: Direct, the default, or ServiceBus
+	BusListen   string            // with ServiceBus, host:port of its endpoint; empty: any free port of 127.0.0.1
+	BusAdmin    string            // with ServiceBus, host:port of its management endpoint; empty: nowhere
 	Settings    map[string]string // on top of the ones made here, as in local.settings.json
 	Version     string
 	Now         func() time.Time
 	Log         *slog.Logger
 }
+
+// How the broker is reached: by calls within this process, or over AMQP, in production's code and by a connection each of
+// the application and the host.
+const (
+	Direct     = "memory"
+	ServiceBus = "servicebus"
+)
 
 // The queues of the system.
 const (
@@ -48,11 +60,12 @@ const (
 
 // Stack is a running system.
 type Stack struct {
-	URL     string // of the gateway
-	DBURL   string
-	Secrets Secrets
-	Bus     *bus.Memory
-	Redis   *miniredis.Miniredis // nil when a real one was named
+	URL       string // of the gateway
+	DBURL     string
+	Secrets   Secrets
+	Bus       *bus.Memory          // the broker itself, however it is reached
+	Namespace *Namespace           // the way to it by ServiceBus; else nil
+	Redis     *miniredis.Miniredis // nil when a real one was named
 
 	host   *host.Host
 	cancel context.CancelFunc
@@ -65,6 +78,9 @@ type Stack struct {
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Bus = cmp.Or(o.Bus, Direct); o.Bus != Direct && o.Bus != ServiceBus {
+		return nil, fmt.Errorf("a bus is %s or %s, not %q", Direct, ServiceBus, o.Bus)
 	}
 	s := &Stack{DBURL: o.DBURL, done: make(chan struct{})}
 	var err error
@@ -92,7 +108,13 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 			return nil, err
 		}
 		settings["REDIS_URL"] = "redis://" + s.Redis.Addr()
-		go s.expire()
+	}
+	if o.Bus == ServiceBus {
+		if s.Namespace, err = openNamespace(ctx, o, s.Bus, s.Secrets.ServiceBus); err != nil {
+			s.close()
+			return nil, err
+		}
+		settings["BUS_KIND"], settings["SERVICEBUS"] = "servicebus", s.Namespace.ConnectionString
 	}
 	s.run(ctx, o, functions)
 	if err := s.ready(ctx); err != nil {
@@ -130,26 +152,42 @@ func (s *Stack) settings(o Options) (map[string]string, error) {
 
 // run starts the Functions host with the application in it.
 func (s *Stack) run(ctx context.Context, o Options, functions *host.App) {
+	application := app.Options{Version: o.Version, Bus: s.Bus, Now: o.Now, Log: o.Log}
+	var receiver bus.Receiver = s.Bus
+	if s.Namespace != nil {
+		application.Bus, receiver = nil, s.Namespace.host
+	}
 	var lives sync.WaitGroup // the host does not wait for a handler that it kills
 	handler := host.InProcess(func(ctx context.Context, getenv func(string) string) error {
 		lives.Add(1)
 		defer lives.Done()
-		err := app.Run(ctx, getenv, app.Options{Version: o.Version, Bus: s.Bus, Now: o.Now, Log: o.Log})
+		err := app.Run(ctx, getenv, application)
 		if err == nil {
 			return host.ExitCode(200) // what the handler's own main answers to a shutdown
 		}
 		return err
 	})
-	s.host = host.New(functions, host.Options{Handler: handler, Bus: s.Bus, Listen: o.Listen, Now: o.Now, Log: o.Log})
+	s.host = host.New(functions, host.Options{Handler: handler, Bus: receiver, Listen: o.Listen, Now: o.Now, Log: o.Log})
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(s.done)
 		s.err = s.host.Run(ctx)
 		lives.Wait()
-		if s.Redis != nil {
-			s.Redis.Close()
-		}
+		s.close()
 	}()
+	if s.Redis != nil {
+		go s.expire()
+	}
+}
+
+// close ends what the host and the application stood on.
+func (s *Stack) close() {
+	if s.Namespace != nil {
+		s.Namespace.close()
+	}
+	if s.Redis != nil {
+		s.Redis.Close()
+	}
 }
 
 // ready waits until /readyz says so.
