@@ -30,8 +30,13 @@ type devCommand struct {
 	Metrics string `help:"Where /metrics, /healthz and /readyz are served too." placeholder:"HOST:PORT"`
 	Data    string `help:"Directory of the database and the secrets; a temporary one when not given." type:"path" placeholder:"DIR"`
 	Catalog string `help:"The game; that of examples/arena when not given." type:"existingfile" placeholder:"FILE" xor:"game"`
-	Demo    bool   `help:"Play a sample of the arena game and show what came of it." xor:"game"`
-	Verbose bool   `help:"Print the log lines of every request and invocation."`
+
+	Bus       string `help:"How messages travel: memory, in this process, or servicebus, over AMQP as they do in production." enum:"memory,servicebus" default:"memory"`
+	BusListen string `help:"Where --bus servicebus listens for other programs too; any free port of 127.0.0.1 when not given." placeholder:"HOST:PORT"`
+	BusAdmin  string `help:"Where --bus servicebus tells over HTTPS how many messages wait, as KEDA asks." placeholder:"HOST:PORT"`
+
+	Demo    bool `help:"Play a sample of the arena game and show what came of it." xor:"game"`
+	Verbose bool `help:"Print the log lines of every request and invocation."`
 }
 
 // Help implements kong's longer help.
@@ -40,14 +45,26 @@ func (devCommand) Help() string {
 an in-memory Redis, SQLite. It is for development: messages under way do not outlive it.
 Ctrl-C stops it.
 
+With --bus servicebus the host and the handler take the broker for Azure Service
+Bus, and so does any other client of it that is given the connection string.
+
 Examples:
   liveops dev --demo
-  liveops dev --listen 127.0.0.1:9000 --data ./data --catalog game.yaml`
+  liveops dev --listen 127.0.0.1:9000 --data ./data --catalog game.yaml
+  liveops dev --bus servicebus --bus-listen 127.0.0.1:5672 --bus-admin 127.0.0.1:5671`
+}
+
+// Validate implements kong's check of the flags.
+func (c devCommand) Validate() error {
+	if c.Bus != stack.ServiceBus && c.BusListen+c.BusAdmin != "" {
+		return errors.New("--bus-listen and --bus-admin go with --bus servicebus")
+	}
+	return nil
 }
 
 // Run serves until ctx ends, which is no error.
 func (c devCommand) Run(ctx context.Context, t *terminal) error {
-	for _, listen := range []string{c.Listen, c.Metrics} {
+	for _, listen := range []string{c.Listen, c.Metrics, c.BusListen, c.BusAdmin} {
 		if err := free(ctx, listen); err != nil {
 			return err
 		}
@@ -84,6 +101,7 @@ func (c devCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	system, err := stack.Start(ctx, stack.Options{
 		Listen: c.Listen, MetricsAddr: c.Metrics, Data: c.Data, Catalog: c.Catalog, Version: version,
+		Bus: c.Bus, BusListen: c.BusListen, BusAdmin: c.BusAdmin,
 		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
@@ -123,6 +141,12 @@ func (c devCommand) serve(ctx context.Context, t *terminal, system *stack.Stack,
 	me := client{url: system.URL, key: &key}
 	secret := filepath.Join(c.Data, key.ID+".secret")
 	t.out.printf("gateway   %s\nsecret    %s\n", system.URL, secret)
+	if n := system.Namespace; n != nil {
+		t.out.printf("bus       %s\n", n.ConnectionString)
+		if n.AdminURL != "" {
+			t.out.printf("bus admin %s, under the same key; its certificate is %s\n", n.AdminURL, n.Certificate)
+		}
+	}
 	if c.Demo {
 		if err := demo(ctx, t, me, system); err != nil {
 			return errors.Join(err, context.Cause(ctx))

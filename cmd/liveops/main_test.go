@@ -116,6 +116,9 @@ func TestErrors(t *testing.T) {
 
 		{"dev --demo --catalog " + secret, "", exitUsage, "--catalog and --demo can't be used together"},
 		{"dev --catalog " + dir + "/none.yaml", "", exitUsage, "no such file"},
+		{"dev --bus pigeons", "", exitUsage, "--bus must be one of"},
+		{"dev --bus-listen 127.0.0.1:0", "", exitUsage, "--bus-listen and --bus-admin go with --bus servicebus"},
+		{"dev --bus-admin 127.0.0.1:0", "", exitUsage, "--bus-listen and --bus-admin go with --bus servicebus"},
 		{"dev --listen nowhere", "", exitFailed, "missing port"},
 		{"dev --listen 127.0.0.1:0 --data " + secret, "", exitFailed, "not a directory"},
 	} {

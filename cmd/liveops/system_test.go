@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,8 +21,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/bus"
+	"liveops/core/bus/servicebus"
 	"liveops/core/event"
 	"liveops/core/signing"
 	"liveops/local/sample"
@@ -342,8 +349,50 @@ func requireStopped(t *testing.T, o outcome) {
 
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	o := dev(t, "Ctrl-C stops.", func(string) {}, "--demo", "--data", dir)
+	for name, c := range map[string]struct {
+		args      []string
+		meanwhile func(t *testing.T, out string)
+	}{
+		"memory":     {nil, func(t *testing.T, out string) { require.NotContains(t, out, "\nbus") }},
+		"servicebus": {[]string{"--bus", "servicebus", "--bus-admin", "127.0.0.1:0"}, requireNamespace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			o := dev(t, "Ctrl-C stops.", func(out string) { c.meanwhile(t, out) }, append(c.args, "--demo", "--data", dir)...)
+			requireDemo(t, o, dir)
+		})
+	}
+}
+
+// requireNamespace reaches the queues as the output says.
+func requireNamespace(t *testing.T, out string) {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^bus +(Endpoint=sb://(.*);SharedAccessKeyName=.*)$`).FindStringSubmatch(out)
+	require.NotNil(t, found, out)
+	queues, err := servicebus.Open(servicebus.Config{ConnectionString: found[1]})
+	require.NoError(t, err)
+	require.NoError(t, queues.Publish(t.Context(), "events", []bus.Message{{ID: "foreign", Body: []byte("{}")}}))
+	require.NoError(t, queues.Close(t.Context()))
+
+	shown := regexp.MustCompile(`(?m)^bus admin https://(\S+), under the same key; its certificate is (\S+)$`).FindStringSubmatch(out)
+	require.NotNil(t, shown, out)
+	certificate, err := os.ReadFile(shown[2])
+	require.NoError(t, err)
+	trusted := x509.NewCertPool()
+	require.True(t, trusted.AppendCertsFromPEM(certificate))
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
+	counts, err := admin.NewClientFromConnectionString(strings.Replace(found[1], found[2], shown[1], 1), &admin.ClientOptions{
+		ClientOptions: azcore.ClientOptions{Transport: web},
+	})
+	require.NoError(t, err)
+	queue, err := counts.GetQueueRuntimeProperties(t.Context(), "progression", nil)
+	require.NoError(t, err)
+	require.Zero(t, queue.TotalMessageCount, "the demo waits until everything is in effect")
+}
+
+func requireDemo(t *testing.T, o outcome, dir string) {
+	t.Helper()
 	requireStopped(t, o)
 	require.Equal(t, "1500", count(t, o, "accepted"))
 	for _, board := range []string{"arena-score", "arena-total", "gauntlet-time", "trophies"} {
@@ -376,6 +425,10 @@ func TestDevOnATakenPort(t *testing.T) {
 		require.Empty(t, again.out)
 		metrics := command(t, "", "dev", "--listen", "127.0.0.1:0", "--metrics", address)
 		metrics.requireError(t, exitFailed, address, "address already in use")
+		for _, flag := range []string{"--bus-listen", "--bus-admin"} {
+			queues := command(t, "", "dev", "--listen", "127.0.0.1:0", "--bus", "servicebus", flag, address)
+			queues.requireError(t, exitFailed, address, "address already in use")
+		}
 	}, "--catalog", filepath.Join("..", "..", "examples", "chess", "catalog.yaml"))
 	requireStopped(t, o)
 	require.NotContains(t, o.out, "curl", "the line is about the arena")
