@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,9 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
+	adapter "liveops/core/bus/servicebus"
 	"liveops/core/signing"
 	"liveops/core/store"
 	"liveops/local/host"
+	"liveops/local/servicebus"
 	"liveops/local/stack"
 )
 
@@ -39,7 +42,8 @@ func TestForwarding(t *testing.T) {
 }
 
 // TestStagedRoot builds the production handler, assembles the script root as `make stage` does, and starts it as a child
-// process of the host. The queues are out of reach here: reads work and writes are told to come back.
+// process of the host. Handler and host have nothing in common but the environment and the endpoint of the queues; while that
+// is out of reach, reads work and writes are told to come back.
 func TestStagedRoot(t *testing.T) {
 	t.Parallel()
 	b := realBackend(t)
@@ -58,10 +62,25 @@ func TestStagedRoot(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 
+	broker := bus.NewMemory(time.Now, bus.Queue{Name: "events", DuplicateWindow: 10 * time.Minute}, bus.Queue{Name: "progression", DuplicateWindow: 10 * time.Minute})
+	endpoint := servicebus.New(broker, servicebus.Options{Key: servicebus.Key{Name: "k", Value: "a2V5"}})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- endpoint.Serve(listener) }()
+	t.Cleanup(func() {
+		require.NoError(t, endpoint.Close())
+		require.NoError(t, <-served)
+	})
+	connection := endpoint.ConnectionString(listener.Addr().String())
+	queues, err := adapter.Open(adapter.Config{ConnectionString: connection})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, queues.Close(context.Background())) })
+
 	secret := strings.Repeat("s", 32)
 	settings := map[string]string{
 		"DB_URL": b.db, "REDIS_URL": b.redis, "EVENTS_QUEUE": "events", "PROGRESSION_QUEUE": "progression",
-		"SERVICEBUS":   "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=k;SharedAccessKey=a2V5;UseDevelopmentEmulator=true",
+		"BUS_KIND": "servicebus", "SERVICEBUS": connection,
 		"CATALOG_FILE": mustAbs(t, filepath.Join(repository, "examples", "chess", "catalog.yaml")),
 		"HMAC_SECRET":  secret, "RECEIPT_SECRET": strings.Repeat("r", 32), "CURSOR_SECRET": strings.Repeat("c", 32), "METRICS_ADDR": "off",
 	}
@@ -71,10 +90,7 @@ func TestStagedRoot(t *testing.T) {
 	}
 	app, err := host.Load(os.DirFS(root), func(name string) string { return settings[name] })
 	require.NoError(t, err)
-	running := host.New(app, host.Options{
-		Handler: host.Command(root, environment...),
-		Bus:     bus.NewMemory(time.Now, bus.Queue{Name: "events"}, bus.Queue{Name: "progression"}),
-	})
+	running := host.New(app, host.Options{Handler: host.Command(root, environment...), Bus: queues})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Run(ctx) }()
@@ -93,10 +109,25 @@ func TestStagedRoot(t *testing.T) {
 		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
 	}, 30*time.Second, 20*time.Millisecond)
 
-	s := &system{Stack: &stack.Stack{URL: address}, clock: time.Now}
+	s := &system{Stack: &stack.Stack{URL: address, Bus: broker}, clock: time.Now}
 	s.Secrets.Keys = []stack.Key{{ID: "server", Class: signing.Server, Secrets: []string{secret}}}
 	require.Empty(t, s.entries(t, "/v1/leaderboards/rating?window=all_time"))
-	s.unavailable(t, http.MethodPost, "/v1/events", xpEvent("x", "ada", 10, time.Now()))
+	_, statuses := s.post(t, xpEvent("x", "ada", 10, time.Now()), scoreEvent("s", "ada", "rating", 1500, time.Now()))
+	require.Equal(t, []string{"accepted", "accepted"}, statuses)
+	s.quiet(t)
+	require.EqualValues(t, 10, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+	require.Len(t, s.entries(t, "/v1/leaderboards/rating?window=all_time"), 1)
+
+	endpoint.Fail(func(servicebus.Operation) servicebus.Fault { return servicebus.Fault{Kind: servicebus.Drop} })
+	endpoint.Cut()
+	s.unavailable(t, http.MethodPost, "/v1/events", xpEvent("later", "ada", 10, time.Now()))
+	require.EqualValues(t, 10, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+	endpoint.Fail(nil)
+	_, statuses = s.post(t, xpEvent("later", "ada", 10, time.Now()), xpEvent("x", "ada", 10, time.Now()))
+	require.Equal(t, []string{"accepted", "duplicate"}, statuses)
+	s.quiet(t)
+	require.EqualValues(t, 20, s.get(t, "/v1/players/ada", http.StatusOK)["xp"])
+	s.noneDead(t)
 	for path, status := range map[string]int{
 		"/v1/players/ada": http.StatusUnauthorized, "/v1/leaderboards/rating": http.StatusOK, "/v1/leaderboards/nope": http.StatusNotFound,
 	} {
