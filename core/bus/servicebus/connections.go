@@ -44,7 +44,12 @@ type connection struct {
 type receiver struct {
 	*azservicebus.Receiver
 	turn chan struct{}
+	vain int // receives in a row that gave neither messages nor an error; whose turn it is has it
 }
+
+// errVain says that a link has ended and the SDK does not see it: it does not open one anew that ended because the broker is
+// busy.
+var errVain = errors.New("the broker ended the link")
 
 // try runs do on a connection, and on another one when the first is lost: a connection is that has no answer after
 // patience, which is doubled each time. load is the number of batches that do sends.
@@ -75,7 +80,7 @@ func (b *Bus) try(ctx context.Context, load int, patience time.Duration, do func
 func lost(err error) bool {
 	var sdk *azservicebus.Error
 	var link *amqp.LinkError
-	return errors.As(err, &link) ||
+	return errors.Is(err, errVain) || errors.As(err, &link) ||
 		errors.As(err, &sdk) && (sdk.Code == azservicebus.CodeConnectionLost || sdk.Code == azservicebus.CodeClosed)
 }
 

@@ -241,12 +241,20 @@ func (b *Bus) receive(ctx context.Context, queue string, most int) (got []*azser
 		}
 	})
 	got, err = r.ReceiveMessages(ctx, most, nil)
+	if err == nil && len(got) == 0 {
+		r.vain++
+	} else {
+		r.vain = 0
+	}
 	select {
 	case <-c.halted:
 		return got, nil
 	default:
-		return got, err
 	}
+	if r.vain > 1 { // once is a link that the SDK opens anew
+		return nil, errVain
+	}
+	return got, err
 }
 
 // Complete implements bus.Receiver.
