@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,12 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"liveops/core/bus"
+	"liveops/core/fault"
 )
 
 const (
 	settleTimeout = 30 * time.Second
 	settlers      = 16
 	receivePause  = 200 * time.Millisecond
+	renewPause    = 10 * time.Millisecond
 )
 
 // pump feeds a queue's messages to its function until ctx ends: one batch at a time for cardinality many, up to
@@ -135,12 +138,15 @@ func (h *Host) renew(ctx context.Context, queue string, d bus.Delivery) (stop fu
 		until := d.LockedUntil
 		for {
 			select {
-			case <-time.After(until.Sub(h.options.Now()) / 2):
+			case <-time.After(max(until.Sub(h.options.Now())/2, renewPause)):
 			case <-ctx.Done():
 				return
 			}
-			var err error
-			if until, err = locks.Renew(ctx, queue, d); err != nil {
+			renewed, err := locks.Renew(ctx, queue, d)
+			switch {
+			case err == nil:
+				until = renewed
+			case !errors.Is(err, fault.Unavailable) || !h.options.Now().Before(until):
 				return // lost or settled: the settlement finds out
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
+	"liveops/core/fault"
 	"liveops/local/host"
 )
 
@@ -226,68 +227,76 @@ func TestBatches(t *testing.T) {
 // Contract §3.5: without dataType "one non-JSON body makes the whole batch invocation fail before the handler is called".
 func TestManyWithoutDataType(t *testing.T) {
 	t.Parallel()
-	broker := orders()
-	publish(t, broker, `{"id":7}`, "plain text")
-	got := make(chan seen, 1)
-	r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction(`,"cardinality":"many"`)}, host.Options{Bus: broker, Handler: recorder(got)})
-	require.ErrorContains(t, r.next().Err, "m1")
-	require.Equal(t, bus.Counts{Dead: 2}, settled(t, broker))
-	require.Empty(t, got)
+	eachWay(t, func(t *testing.T, reach way) {
+		broker := orders()
+		publish(t, broker, `{"id":7}`, "plain text")
+		got := make(chan seen, 1)
+		r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction(`,"cardinality":"many"`)}, host.Options{Bus: reach(t, broker), Handler: recorder(got)})
+		require.ErrorContains(t, r.next().Err, "m1")
+		require.Equal(t, bus.Counts{Dead: 2}, settled(t, broker))
+		require.Empty(t, got)
+	})
 }
 
 // Contract §6.3: single = up to maxConcurrentCalls parallel calls, and no more.
 func TestConcurrentCalls(t *testing.T) {
 	t.Parallel()
-	broker := orders()
-	publish(t, broker, "0", "1", "2", "3", "4", "5")
-	arrived, release := make(chan struct{}, 6), make(chan struct{})
-	r := start(t, map[string]string{
-		"host.json": hostJSON("", `"extensions":{"serviceBus":{"maxConcurrentCalls":2}}`), "f": queueFunction(""),
-	}, host.Options{Bus: broker, Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/" {
-			return
+	eachWay(t, func(t *testing.T, reach way) {
+		broker := orders()
+		publish(t, broker, "0", "1", "2", "3", "4", "5")
+		arrived, release := make(chan struct{}, 6), make(chan struct{})
+		r := start(t, map[string]string{
+			"host.json": hostJSON("", `"extensions":{"serviceBus":{"maxConcurrentCalls":2}}`), "f": queueFunction(""),
+		}, host.Options{Bus: reach(t, broker), Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				return
+			}
+			arrived <- struct{}{}
+			<-release
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, "{}")
+		}))})
+		<-arrived
+		<-arrived
+		require.Equal(t, bus.Counts{Active: 4, Locked: 2}, counts(t, broker))
+		require.Empty(t, arrived)
+		close(release)
+		for range 6 {
+			require.NoError(t, r.next().Err)
 		}
-		arrived <- struct{}{}
-		<-release
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, "{}")
-	}))})
-	<-arrived
-	<-arrived
-	require.Equal(t, bus.Counts{Active: 4, Locked: 2}, counts(t, broker))
-	require.Empty(t, arrived)
-	close(release)
-	for range 6 {
-		require.NoError(t, r.next().Err)
-	}
-	require.Equal(t, bus.Counts{}, settled(t, broker))
+		require.Equal(t, bus.Counts{}, settled(t, broker))
+	})
 }
 
 // Contract §6.1: maxBatchWaitTime "only matters when minMessageBatchSize > 1".
 func TestMinMessageBatchSize(t *testing.T) {
 	t.Parallel()
-	broker := orders()
-	got := make(chan seen, 1)
-	r := start(t, map[string]string{
-		"host.json": hostJSON("", `"extensions":{"serviceBus":{"minMessageBatchSize":3,"maxBatchWaitTime":"00:01:00"}}`),
-		"f":         queueFunction(`,"cardinality":"many","dataType":"string"`),
-	}, host.Options{Bus: broker, Handler: recorder(got)})
-	publish(t, broker, "a")
-	require.Eventually(t, func() bool { return counts(t, broker).Locked == 1 }, patience, time.Millisecond)
-	require.NoError(t, broker.Publish(t.Context(), "orders", []bus.Message{{ID: "x", Body: []byte("b")}, {ID: "y", Body: []byte("c")}}))
-	require.Equal(t, 3, r.next().Messages)
+	eachWay(t, func(t *testing.T, reach way) {
+		broker := orders()
+		got := make(chan seen, 1)
+		r := start(t, map[string]string{
+			"host.json": hostJSON("", `"extensions":{"serviceBus":{"minMessageBatchSize":3,"maxBatchWaitTime":"00:01:00"}}`),
+			"f":         queueFunction(`,"cardinality":"many","dataType":"string"`),
+		}, host.Options{Bus: reach(t, broker), Handler: recorder(got)})
+		publish(t, broker, "a")
+		require.Eventually(t, func() bool { return counts(t, broker).Locked == 1 }, patience, time.Millisecond)
+		require.NoError(t, broker.Publish(t.Context(), "orders", []bus.Message{{ID: "x", Body: []byte("b")}, {ID: "y", Body: []byte("c")}}))
+		require.Equal(t, 3, r.next().Messages)
+	})
 }
 
 // Contract §6.3: autoCompleteMessages false + custom handler = nobody completes on success.
 func TestAutoCompleteOff(t *testing.T) {
 	t.Parallel()
-	broker := orders()
-	got := make(chan seen, 1)
-	r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction(`,"autoCompleteMessages":false`)}, host.Options{Bus: broker, Handler: recorder(got)})
-	publish(t, broker, "a")
-	require.NoError(t, r.next().Err)
-	require.NoError(t, r.stop())
-	require.Equal(t, bus.Counts{Locked: 1}, counts(t, broker))
+	eachWay(t, func(t *testing.T, reach way) {
+		broker := orders()
+		got := make(chan seen, 1)
+		r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction(`,"autoCompleteMessages":false`)}, host.Options{Bus: reach(t, broker), Handler: recorder(got)})
+		publish(t, broker, "a")
+		require.NoError(t, r.next().Err)
+		require.NoError(t, r.stop())
+		require.Equal(t, bus.Counts{Locked: 1}, counts(t, broker))
+	})
 }
 
 // A receive error is survived, and a settlement that fails is only logged: the message comes again.
@@ -313,11 +322,45 @@ func TestBusFailures(t *testing.T) {
 // Contract §6.1: the lock of a single message is renewed while its function runs.
 func TestSingleLocksAreRenewed(t *testing.T) {
 	t.Parallel()
-	broker := orders(func(q *bus.Queue) { q.LockDuration = 200 * time.Millisecond })
-	renewed := make(chan struct{}, 100)
+	eachWay(t, func(t *testing.T, reach way) {
+		broker := orders(func(q *bus.Queue) { q.LockDuration = 200 * time.Millisecond })
+		renewed := make(chan struct{}, 100)
+		broker.Fail(func(op, _ string) error {
+			if op == "renew" {
+				renewed <- struct{}{}
+			}
+			return nil
+		})
+		publish(t, broker, "a")
+		r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction("")}, host.Options{
+			Bus: reach(t, broker), Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/" {
+					for range 4 {
+						<-renewed
+					}
+				}
+				w.Header().Set("Content-Type", "application/json")
+				io.WriteString(w, "{}")
+			})),
+		})
+		require.NoError(t, r.next().Err)
+		require.Equal(t, bus.Counts{}, settled(t, broker))
+	})
+}
+
+// A renewal that fails for a reason that passes is tried again while the lock holds.
+func TestRenewalIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	broker := orders(func(q *bus.Queue) { q.LockDuration = 2 * time.Second })
+	var tries atomic.Int32
+	renewed := make(chan struct{})
 	broker.Fail(func(op, _ string) error {
-		if op == "renew" {
-			renewed <- struct{}{}
+		switch {
+		case op != "renew":
+		case tries.Add(1) == 1:
+			return fault.BusUnavailable.Errorf("unplugged")
+		case tries.Load() == 2:
+			close(renewed)
 		}
 		return nil
 	})
@@ -325,9 +368,7 @@ func TestSingleLocksAreRenewed(t *testing.T) {
 	r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction("")}, host.Options{
 		Bus: broker, Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/" {
-				for range 4 {
-					<-renewed
-				}
+				<-renewed
 			}
 			w.Header().Set("Content-Type", "application/json")
 			io.WriteString(w, "{}")
