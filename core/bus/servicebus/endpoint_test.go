@@ -300,3 +300,20 @@ func TestClose(t *testing.T) { //nolint:paralleltest // it counts goroutines
 		return left == 0
 	}, 5*time.Second, 5*time.Millisecond)
 }
+
+// TestABusyBrokerEndsALink: the SDK would go on receiving over it, and never get anything.
+func TestABusyBrokerEndsALink(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.fails(local.OpReceive, 1, local.Fault{Kind: local.Detach, Condition: local.ServerBusy})
+	require.NoError(t, s.Publish(t.Context(), "q", letters("a")))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := s.Receive(ctx, "q", 1)
+	require.ErrorIs(t, err, fault.Unavailable)
+	got, err := s.Receive(ctx, "q", 1)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, 1, got[0].DeliveryCount)
+	require.NoError(t, s.Complete(ctx, "q", got[0]))
+}
