@@ -12,6 +12,7 @@ import (
 
 	"liveops/core/bus"
 	"liveops/core/event"
+	"liveops/local/stack"
 )
 
 // operate runs a command against the system with the admin's key.
@@ -23,8 +24,18 @@ func (s *system) operate(t *testing.T, args ...string) outcome {
 // TestRedrive has Redis fail for so long that what waits in a queue becomes dead letters, and brings all of them back.
 func TestRedrive(t *testing.T) {
 	t.Parallel()
+	for _, kind := range []string{stack.Direct, stack.ServiceBus} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			testRedrive(t, kind)
+		})
+	}
+}
+
+func testRedrive(t *testing.T, kind string) {
+	t.Helper()
 	begin := time.Now()
-	s := startWith(t, map[string]string{"BATCH_HOLD": "1ms"}, func() time.Time {
+	s := startWith(t, kind, map[string]string{"BATCH_HOLD": "1ms"}, func() time.Time {
 		return begin.Truncate(time.Minute).Add(time.Second + time.Since(begin)) // the timer's own redrive is a minute away
 	})
 	const events = 125

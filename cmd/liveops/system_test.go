@@ -41,15 +41,15 @@ type system struct {
 
 func start(t *testing.T) *system {
 	t.Helper()
-	return startWith(t, nil, time.Now)
+	return startWith(t, stack.Direct, nil, time.Now)
 }
 
-func startWith(t *testing.T, settings map[string]string, now func() time.Time) *system {
+func startWith(t *testing.T, kind string, settings map[string]string, now func() time.Time) *system {
 	t.Helper()
 	dir := t.TempDir()
 	running, err := stack.Start(t.Context(), stack.Options{
 		Listen: "127.0.0.1:0", Data: dir, Catalog: filepath.Join("..", "..", "examples", "arena", "catalog.yaml"),
-		Settings: settings, Version: "test", Now: now, Log: slog.New(slog.DiscardHandler),
+		Bus: kind, Settings: settings, Version: "test", Now: now, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
