@@ -149,8 +149,11 @@ func schedulesByNumber(t *testing.T, b FullBroker) {
 	b.nothing(t, b.Queue)
 	b.untilLater()
 	got := b.receive(t, b.Queue, 2)
-	require.Equal(t, []string{"x", "y"}, names(got))
-	require.Greater(t, got[0].SequenceNumber, past[0], "it comes after what was active before it")
+	// A client over a wire may have been given the first before it asked, and have to give it back.
+	require.ElementsMatch(t, []string{"x", "y"}, names(got))
+	for _, d := range got {
+		require.Greater(t, d.SequenceNumber, past[0], "it comes after what was active before it")
+	}
 }
 
 func cancels(t *testing.T, b FullBroker) {
