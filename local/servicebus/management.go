@@ -32,17 +32,16 @@ type operation struct {
 }
 
 var operations = map[string]operation{
-	"put-token":                                   {OpAuthorize, request.authorize},
-	"com.microsoft:renew-lock":                    {OpRenew, request.renew},
-	"com.microsoft:peek-message":                  {OpPeek, request.peek},
-	"com.microsoft:schedule-message":              {OpSchedule, request.schedule},
-	"com.microsoft:cancel-scheduled-message":      {OpCancel, request.cancel},
-	"com.microsoft:receive-by-sequence-number":    {OpDeferred, request.deferred},
-	"com.microsoft:update-disposition/completed":  {OpComplete, settlement(decision{OpComplete, Broker.Complete})},
-	"com.microsoft:update-disposition/abandoned":  {OpAbandon, settlement(decision{OpAbandon, Broker.Abandon})},
-	"com.microsoft:update-disposition/defered":    {OpDefer, settlement(decision{OpDefer, Broker.Defer})},
-	"com.microsoft:update-disposition/suspended":  {OpDeadLetter, request.bury},
-	"com.microsoft:update-disposition/deadletter": {OpDeadLetter, request.bury},
+	"put-token":                                  {OpAuthorize, request.authorize},
+	"com.microsoft:renew-lock":                   {OpRenew, request.renew},
+	"com.microsoft:peek-message":                 {OpPeek, request.peek},
+	"com.microsoft:schedule-message":             {OpSchedule, request.schedule},
+	"com.microsoft:cancel-scheduled-message":     {OpCancel, request.cancel},
+	"com.microsoft:receive-by-sequence-number":   {OpDeferred, request.deferred},
+	"com.microsoft:update-disposition/completed": {OpComplete, settlement(decision{OpComplete, Broker.Complete})},
+	"com.microsoft:update-disposition/abandoned": {OpAbandon, settlement(decision{OpAbandon, Broker.Abandon})},
+	"com.microsoft:update-disposition/defered":   {OpDefer, settlement(decision{OpDefer, Broker.Defer})},
+	"com.microsoft:update-disposition/suspended": {OpDeadLetter, request.bury},
 }
 
 // answer does what a request asks and answers it on the link that it names.

@@ -379,6 +379,25 @@ func TestSettlementsOnTheLink(t *testing.T) {
 	require.Equal(t, "r d q", *m.DeadLetterReason+" "+*m.DeadLetterErrorDescription+" "+*m.DeadLetterSource)
 }
 
+func TestTheDeferredCanBeReceivedAndDeleted(t *testing.T) {
+	t.Parallel()
+	e := open(t, memory(), servicebus.Options{})
+	c := e.client(t)
+	ctx := within(t, time.Minute)
+	require.NoError(t, sender(t, c).SendMessage(ctx, text("a"), nil))
+	r := receiver(t, c)
+	m := receive(t, r, 1)[0]
+	require.NoError(t, r.DeferMessage(ctx, m, nil))
+	deleting, err := c.NewReceiverForQueue("q", &azservicebus.ReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
+	require.NoError(t, err)
+	got, err := deleting.ReceiveDeferredMessages(ctx, []int64{*m.SequenceNumber}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "a", got[0].MessageID)
+	counts, err := e.memory.Counts("q")
+	require.NoError(t, err)
+	require.Zero(t, counts)
+}
+
 // TestFaults has every operation go wrong once in every way; the SDK gets over it, and nothing is lost or doubled.
 func TestFaults(t *testing.T) {
 	t.Parallel()
