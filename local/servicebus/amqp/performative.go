@@ -98,11 +98,10 @@ const (
 	Sender   = false
 	Receiver = true
 
-	SenderUnsettled = uint8(0)
-	SenderSettled   = uint8(1)
-	SenderMixed     = uint8(2)
-	ReceiverFirst   = uint8(0)
-	ReceiverSecond  = uint8(1)
+	SenderSettled  = uint8(1)
+	SenderMixed    = uint8(2)
+	ReceiverFirst  = uint8(0)
+	ReceiverSecond = uint8(1)
 )
 
 // Attach begins a link.
