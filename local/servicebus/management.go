@@ -38,9 +38,9 @@ var operations = map[string]operation{
 	"com.microsoft:schedule-message":             {OpSchedule, request.schedule},
 	"com.microsoft:cancel-scheduled-message":     {OpCancel, request.cancel},
 	"com.microsoft:receive-by-sequence-number":   {OpDeferred, request.deferred},
-	"com.microsoft:update-disposition/completed": {OpComplete, settlement(decision{OpComplete, Broker.Complete})},
-	"com.microsoft:update-disposition/abandoned": {OpAbandon, settlement(decision{OpAbandon, Broker.Abandon})},
-	"com.microsoft:update-disposition/defered":   {OpDefer, settlement(decision{OpDefer, Broker.Defer})},
+	"com.microsoft:update-disposition/completed": settlement(decision{OpComplete, Broker.Complete}),
+	"com.microsoft:update-disposition/abandoned": settlement(decision{OpAbandon, Broker.Abandon}),
+	"com.microsoft:update-disposition/defered":   settlement(decision{OpDefer, Broker.Defer}),
 	"com.microsoft:update-disposition/suspended": {OpDeadLetter, request.bury},
 }
 
@@ -247,9 +247,9 @@ func (r request) deferred(ctx context.Context) (amqp.Map, error) {
 	locks, _ := r.body["receiver-settle-mode"].(uint32)
 	var entries []any
 	for _, d := range deliveries {
-		m := outgoing(d)
-		m.DeliveryAnnotations = amqp.Map{annotationLockToken: amqp.UUID(uuid.MustParse(d.LockToken))}
-		entries = append(entries, amqp.Map{"message": m.Append(nil), "lock-token": amqp.UUID(uuid.MustParse(d.LockToken))})
+		m, token := outgoing(d), amqp.UUID(uuid.MustParse(d.LockToken))
+		m.DeliveryAnnotations = amqp.Map{annotationLockToken: token}
+		entries = append(entries, amqp.Map{"message": m.Append(nil), "lock-token": token})
 		if locks == 0 { // receive and delete
 			if err := r.server.broker.Complete(ctx, r.queue, d); err != nil {
 				return nil, err
@@ -259,14 +259,15 @@ func (r request) deferred(ctx context.Context) (amqp.Map, error) {
 	return amqp.Map{"messages": entries}, nil
 }
 
-func settlement(decision decision) func(request, context.Context) (amqp.Map, error) {
-	return func(r request, ctx context.Context) (amqp.Map, error) {
+// settlement is the operation that decides about the deliveries of a request.
+func settlement(decision decision) operation {
+	return operation{decision.name, func(r request, ctx context.Context) (amqp.Map, error) {
 		return nil, r.eachToken(func(d bus.Delivery) error { return decision.do(r.server.broker, ctx, r.queue, d) })
-	}
+	}}
 }
 
 func (r request) bury(ctx context.Context) (amqp.Map, error) {
-	return settlement(bury(text(r.body, "deadletter-reason"), text(r.body, "deadletter-description")))(r, ctx)
+	return settlement(bury(text(r.body, "deadletter-reason"), text(r.body, "deadletter-description"))).do(r, ctx)
 }
 
 // eachToken does something with the deliveries whose lock tokens the request names, until it fails.

@@ -65,7 +65,8 @@ func (s *session) dispatch(f amqp.Frame) error {
 	case *amqp.Attach:
 		return s.attach(body)
 	case *amqp.Flow:
-		return s.flow(body)
+		s.flow(body)
+		return nil
 	case *amqp.Transfer:
 		return s.transfer(body, f.Payload)
 	case *amqp.Disposition:
@@ -74,7 +75,8 @@ func (s *session) dispatch(f amqp.Frame) error {
 		}
 		return nil // what becomes of a transfer of the client's is not for him to say
 	case *amqp.Detach:
-		return s.detached(body)
+		s.detached(body)
+		return nil
 	}
 	return &amqp.Error{Condition: NotAllowed, Description: fmt.Sprintf("%T within a session", f.Body)}
 }
@@ -167,8 +169,8 @@ func (s *session) admit(far *amqp.Terminus, sending bool) (Fault, *amqp.Error) {
 	})
 }
 
-// flow takes in how much the client takes.
-func (s *session) flow(f *amqp.Flow) error {
+// flow takes in how much the client takes. One for a link that this side has just ended crossed its detach.
+func (s *session) flow(f *amqp.Flow) {
 	s.nextIncoming = f.NextOutgoingID
 	next := uint32(0) // the initial outgoing id, when the client has not seen our begin
 	if f.NextIncomingID != nil {
@@ -185,14 +187,13 @@ func (s *session) flow(f *amqp.Flow) error {
 		if f.Echo {
 			s.send(s.state())
 		}
-		return nil
+		return
 	}
 	if o := s.sources[*f.Handle]; o != nil {
 		o.flow(f)
 	} else if k := s.sinks[*f.Handle]; k != nil && f.Echo {
 		k.grant()
 	}
-	return nil // a flow for a link that this side has just ended crossed its detach
 }
 
 // state is a flow about the session.
@@ -217,35 +218,37 @@ func (s *session) transfer(t *amqp.Transfer, payload []byte) error {
 	return k.transfer(t, payload)
 }
 
-func (s *session) detached(d *amqp.Detach) error {
-	switch k, o := s.sinks[d.Handle], s.sources[d.Handle]; {
-	case k != nil:
-		k.close()
-		delete(s.sinks, d.Handle)
-	case o != nil:
-		o.close()
-		delete(s.sources, d.Handle)
-	default:
-		delete(s.ended, d.Handle) // the answer to ours
-		return nil
+// detached ends a link that the client ended, or takes his answer to our end of it.
+func (s *session) detached(d *amqp.Detach) {
+	if s.unlink(d.Handle) {
+		s.send(&amqp.Detach{Handle: d.Handle, Closed: d.Closed})
+	} else {
+		delete(s.ended, d.Handle)
 	}
-	s.send(&amqp.Detach{Handle: d.Handle, Closed: d.Closed})
-	return nil
 }
 
 // detach ends a link from this side.
 func (s *session) detach(handle uint32, why *amqp.Error) {
-	if k := s.sinks[handle]; k != nil {
+	if s.unlink(handle) {
+		s.ended[handle] = true
+		s.send(&amqp.Detach{Handle: handle, Closed: true, Error: why})
+	}
+}
+
+// unlink closes this side's end of a link and forgets it. It says whether there was one.
+func (s *session) unlink(handle uint32) bool {
+	k, o := s.sinks[handle], s.sources[handle]
+	switch {
+	case k != nil:
 		k.close()
 		delete(s.sinks, handle)
-	} else if o := s.sources[handle]; o != nil {
+	case o != nil:
 		o.close()
 		delete(s.sources, handle)
-	} else {
-		return
+	default:
+		return false
 	}
-	s.ended[handle] = true
-	s.send(&amqp.Detach{Handle: handle, Closed: true, Error: why})
+	return true
 }
 
 // settle does what the client decided about deliveries.
@@ -260,7 +263,7 @@ func (s *session) settle(d *amqp.Disposition) error {
 		if held, ok := s.unsettled[id]; ok {
 			s.settleOne(id, held, d)
 		} else if !d.Settled {
-			s.settled(id, condition(fault.LockLost.Errorf("the delivery is settled, or was forgotten")))
+			s.settled(amqp.Sender, id, condition(fault.LockLost.Errorf("the delivery is settled, or was forgotten")))
 		}
 		if id == d.Last {
 			return nil
@@ -278,17 +281,18 @@ func (s *session) settleOne(id uint32, held unsettled, d *amqp.Disposition) {
 	if f.Kind == Detach {
 		s.detach(held.source.handle, refusal)
 	} else if !d.Settled { // the client waits for an answer
-		s.conn.later(f.Delay, func() { s.settled(id, refusal) })
+		s.conn.later(f.Delay, func() { s.settled(amqp.Sender, id, refusal) })
 	}
 }
 
-// settled tells the client what became of a delivery that he settled.
-func (s *session) settled(id uint32, refusal *amqp.Error) {
+// settled tells the client what became of a delivery: in the role of its receiver of one that he sent, in that of its sender
+// of one that he settled.
+func (s *session) settled(role bool, id uint32, refusal *amqp.Error) {
 	var state amqp.State = amqp.Accepted{}
 	if refusal != nil {
 		state = amqp.Rejected{Error: refusal}
 	}
-	s.send(&amqp.Disposition{Role: amqp.Sender, First: id, Last: id, Settled: true, State: state})
+	s.send(&amqp.Disposition{Role: role, First: id, Last: id, Settled: true, State: state})
 }
 
 // perform does an operation unless the fault is against it, and gives what the client is told.

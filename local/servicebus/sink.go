@@ -116,13 +116,7 @@ func (k *sink) settle(p *partial, refusal *amqp.Error, f Fault) {
 	if p.settled {
 		return
 	}
-	var state amqp.State = amqp.Accepted{}
-	if refusal != nil {
-		state = amqp.Rejected{Error: refusal}
-	}
-	k.session.conn.later(f.Delay, func() {
-		k.session.send(&amqp.Disposition{Role: amqp.Receiver, First: p.id, Last: p.id, Settled: true, State: state})
-	})
+	k.session.conn.later(f.Delay, func() { k.session.settled(amqp.Receiver, p.id, refusal) })
 }
 
 // decode reads a message or a batch of them.
