@@ -68,14 +68,19 @@ func (b Broker) publish(t *testing.T, ids ...string) {
 	require.NoError(t, b.Bus.Publish(t.Context(), b.Queue, messages))
 }
 
-// receive collects n messages from a queue, which a broker may give in several answers.
 func (b Broker) receive(t *testing.T, queue string, n int) []bus.Delivery {
+	t.Helper()
+	return collect(t, b.Bus.Receive, queue, n)
+}
+
+// collect takes n messages from a queue, which a broker may give in several answers.
+func collect(t *testing.T, receive func(ctx context.Context, queue string, limit int) ([]bus.Delivery, error), queue string, n int) []bus.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var got []bus.Delivery
 	for len(got) < n {
-		more, err := b.Bus.Receive(ctx, queue, n-len(got))
+		more, err := receive(ctx, queue, n-len(got))
 		require.NoError(t, err, "after %d of %d messages", len(got), n)
 		require.NotEmpty(t, more)
 		got = append(got, more...)

@@ -193,16 +193,7 @@ func scheduledDuplicates(t *testing.T, b FullBroker) {
 
 func (b FullBroker) delete(t *testing.T, queue string, n int) []bus.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	var got []bus.Delivery
-	for len(got) < n {
-		more, err := b.Full.ReceiveAndDelete(ctx, queue, n-len(got))
-		require.NoError(t, err, "after %d of %d messages", len(got), n)
-		require.NotEmpty(t, more)
-		got = append(got, more...)
-	}
-	return got
+	return collect(t, b.Full.ReceiveAndDelete, queue, n)
 }
 
 func deletes(t *testing.T, b FullBroker) {
