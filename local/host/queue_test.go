@@ -333,15 +333,11 @@ func TestSingleLocksAreRenewed(t *testing.T) {
 		})
 		publish(t, broker, "a")
 		r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction("")}, host.Options{
-			Bus: reach(t, broker), Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/" {
-					for range 4 {
-						<-renewed
-					}
+			Bus: reach(t, broker), Handler: working(func() {
+				for range 4 {
+					<-renewed
 				}
-				w.Header().Set("Content-Type", "application/json")
-				io.WriteString(w, "{}")
-			})),
+			}),
 		})
 		require.NoError(t, r.next().Err)
 		require.Equal(t, bus.Counts{}, settled(t, broker))
@@ -366,16 +362,21 @@ func TestRenewalIsTriedAgain(t *testing.T) {
 	})
 	publish(t, broker, "a")
 	r := start(t, map[string]string{"host.json": hostJSON("", ""), "f": queueFunction("")}, host.Options{
-		Bus: broker, Handler: handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/" {
-				<-renewed
-			}
-			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, "{}")
-		})),
+		Bus: broker, Handler: working(func() { <-renewed }),
 	})
 	require.NoError(t, r.next().Err)
 	require.Equal(t, bus.Counts{}, settled(t, broker))
+}
+
+// working is a handler whose invocations last as long as work does.
+func working(work func()) host.Handler {
+	answer := replying(http.StatusOK, "application/json", "{}")
+	return handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			work()
+		}
+		answer(w, r)
+	}))
 }
 
 // Contract §2.5: at the stop triggers end, what runs may end within the drain time and is settled; what does not is cut off
