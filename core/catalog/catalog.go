@@ -29,6 +29,7 @@ type EventType struct {
 	Fields map[string]Field `yaml:"fields"`
 	XP     int64            `yaml:"xp"`    // for declared types: what one event is worth
 	Every  Duration         `yaml:"every"` // least time between two events of this type by one player; 0: none
+	Rate   Rate             `yaml:"rate"`  // of this type at the gate, for each player, beside burst and sustained
 }
 
 // Field is one member of an event's data. Its type is a matter of form, checked at the gate; Min, Max and Enum are what an
@@ -108,25 +109,55 @@ type Season struct {
 	Ends   string `yaml:"ends"`   // exclusive
 }
 
-// Fairness holds the limits at the gate and the rules behind the queue.
+// Fairness is the policy: the limits at the gate, the rules behind the queue, and what their verdicts lead to.
 type Fairness struct {
-	Burst     Rate            `yaml:"burst"`     // default 20 events in 1s
-	Sustained Rate            `yaml:"sustained"` // default 300 events in 60s
-	Block     Duration        `yaml:"block"`     // how long a deny blocks the player; default 10m
-	Rules     map[string]Rule `yaml:"rules"`     // impossible-value, minimum-interval, score-velocity; each defaults to enforce
-	Grace     Duration        `yaml:"grace"`     // how long after a window's end late events still count in it; default 10m
+	Burst      Rate            `yaml:"burst"`      // of each player, default 20 events in 1s
+	Sustained  Rate            `yaml:"sustained"`  // of each player, default 300 events in 60s
+	Keys       map[string]Rate `yaml:"keys"`       // of each signing key, events and signed reads: by its id, or else by its class (server, client)
+	Block      Duration        `yaml:"block"`      // how long a first deny blocks the player; default 10m
+	Escalation Escalation      `yaml:"escalation"` // how blocks grow, and when throttling becomes one
+	Suspicion  Suspicion       `yaml:"suspicion"`  // when findings become a case
+	Shadow     Duration        `yaml:"shadow"`     // how long the verdict shadow hides a player; default 24h
+	Baseline   Baseline        `yaml:"baseline"`   // what the rule population compares with
+	Rules      map[string]Rule `yaml:"rules"`      // by the rule's code; see Rules for their defaults
+	Record     Duration        `yaml:"record"`     // how long events are kept for `liveops simulate`, as they came; 0, the default: not at all
+	Grace      Duration        `yaml:"grace"`      // how long after a window's end late events still count in it; default 10m
 }
 
-// Rate allows Events in any stretch of Per, regained evenly.
+// Rate allows Events in any stretch of Per, regained evenly. The zero value of an optional one is no limit.
 type Rate struct {
 	Events int      `yaml:"events"`
 	Per    Duration `yaml:"per"`
 }
 
+// Escalation makes a repeated block longer, and many throttled events a block.
+type Escalation struct {
+	Factor    int      `yaml:"factor"`    // a further block lasts this many times the one before; default 3
+	Most      Duration `yaml:"most"`      // the longest; default 720h
+	Memory    Duration `yaml:"memory"`    // whoever was out of blocks for this long begins anew; default 720h
+	Throttles int      `yaml:"throttles"` // so many throttled events Within block like a deny; 0: none do; default 30
+	Within    Duration `yaml:"within"`    // default 10m
+}
+
+// Suspicion sums the points of a player's enforced findings. Points lose half their worth in each HalfLife.
+type Suspicion struct {
+	HalfLife Duration `yaml:"half_life"` // default 72h
+	Case     int      `yaml:"case"`      // so many points open a case; default 10
+}
+
+// Baseline is the population that a score is compared with: of each period that ended, one score of each player.
+type Baseline struct {
+	Period  Duration `yaml:"period"`  // default 24h
+	Periods int      `yaml:"periods"` // how many of them count; default 28
+}
+
 // Rule configures one rule of the ladder.
 type Rule struct {
-	Mode    string `yaml:"mode"`    // enforce, shadow (evaluated and counted, never acts) or off
-	Verdict string `yaml:"verdict"` // for score-velocity: deny (the default) or flag
+	Mode    string  `yaml:"mode"`    // enforce, shadow (evaluated and counted, never acts) or off
+	Verdict string  `yaml:"verdict"` // where the rule leaves a choice
+	Points  int     `yaml:"points"`  // what an enforced finding adds to the suspicion of the player
+	Limit   float64 `yaml:"limit"`   // of a statistic: how far from the ordinary is too far
+	After   int     `yaml:"after"`   // of a statistic: how much must be known before it judges
 }
 
 // Duration is a time.Duration written like 90s or 24h, never below zero.

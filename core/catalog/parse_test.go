@@ -25,6 +25,7 @@ events:
   match_finished:
     xp: 15
     every: 1m30s
+    rate: {events: 5, per: 10s}
     fields:
       map: {type: string, enum: [foundry, harbor]}
       won: {type: boolean}
@@ -47,7 +48,11 @@ seasons:
   - {id: s02, starts: 2026-04-01, ends: 2026-07-01T12:00}
 fairness:
   burst: {events: 50}
-  rules: {score-velocity: {mode: shadow, verdict: flag}}
+  keys: {client: {events: 2000, per: 1s}}
+  escalation: {throttles: 0}
+  baseline: {periods: 7}
+  record: 1h
+  rules: {score-velocity: {mode: shadow, verdict: flag}, population: {verdict: shadow, points: 0, limit: 4.25, after: 1000}}
 `
 
 func ptr(n int64) *int64 { return &n }
@@ -69,7 +74,7 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 			"score_submitted": {Fields: map[string]catalog.Field{"board": {Type: "string"}, "score": {Type: "integer"}}},
 			"boss_killed":     {Fields: map[string]catalog.Field{"boss": {Type: "string"}}},
 			"item_acquired":   {Fields: map[string]catalog.Field{"item": {Type: "string"}, "quantity": {Type: "integer"}}},
-			"match_finished": {XP: 15, Every: seconds(90), Fields: map[string]catalog.Field{
+			"match_finished": {XP: 15, Every: seconds(90), Rate: catalog.Rate{Events: 5, Per: seconds(10)}, Fields: map[string]catalog.Field{
 				"map":     {Type: "string", Enum: []string{"foundry", "harbor"}},
 				"won":     {Type: "boolean"},
 				"seconds": {Type: "integer", Min: ptr(-5), Max: ptr(1800), Optional: true},
@@ -96,12 +101,23 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 		Fairness: catalog.Fairness{
 			Burst:     catalog.Rate{Events: 50, Per: seconds(1)},
 			Sustained: catalog.Rate{Events: 300, Per: seconds(60)},
+			Keys:      map[string]catalog.Rate{"client": {Events: 2000, Per: seconds(1)}},
 			Block:     seconds(600),
+			Escalation: catalog.Escalation{
+				Factor: 3, Most: seconds(720 * 3600), Memory: seconds(720 * 3600), Throttles: 0, Within: seconds(600),
+			},
+			Suspicion: catalog.Suspicion{HalfLife: seconds(72 * 3600), Case: 10},
+			Shadow:    seconds(24 * 3600),
+			Baseline:  catalog.Baseline{Period: seconds(24 * 3600), Periods: 7},
+			Record:    seconds(3600),
 			Grace:     seconds(600),
 			Rules: map[string]catalog.Rule{
-				"impossible-value": {Mode: "enforce"},
-				"minimum-interval": {Mode: "enforce"},
-				"score-velocity":   {Mode: "shadow", Verdict: "flag"},
+				"impossible-value": {Mode: "enforce", Verdict: "deny", Points: 5},
+				"minimum-interval": {Mode: "enforce", Verdict: "throttle"},
+				"score-velocity":   {Mode: "shadow", Verdict: "flag", Points: 5},
+				"own-history":      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 6, After: 20},
+				"population":       {Mode: "enforce", Verdict: "shadow", Points: 0, Limit: 4.25, After: 1000},
+				"regular-timing":   {Mode: "enforce", Verdict: "flag", Points: 5, Limit: 0.05, After: 50},
 			},
 		},
 	}, c)
@@ -322,8 +338,16 @@ items: {eco-*: {stack: -1}}
   grace: -5m
   rules:
     score-velocity: {mode: on, verdict: ban}
-    impossible-value: {verdict: deny}
+    impossible-value: {verdict: throttle, limit: 2}
     luck: {}
+    population: {limit: far}
+    own-history: {verdict: deny, limit: 0, after: 9, points: -1}
+  keys: {a.b: {per: 1s}}
+  escalation: {factor: 0, most: 1s, throttles: -1, within: 0}
+  suspicion: {case: 0, half_life: 1s}
+  baseline: {period: 1s, periods: 0}
+  shadow: 1s
+  record: 10000h
 `, want: []string{
 			"line 5: fairness.burst: at most one event a microsecond",
 			"line 5: fairness.burst.events: must be from 1 to 1000000",
@@ -332,8 +356,26 @@ items: {eco-*: {stack: -1}}
 			"line 8: fairness.grace: must be a length of time such as 90s or 24h",
 			"line 10: fairness.rules.score-velocity.mode: must be one of enforce, shadow, off",
 			"line 10: fairness.rules.score-velocity.verdict: must be one of deny, flag",
-			"line 11: fairness.rules.impossible-value.verdict: only score-velocity has a choice",
-			"line 12: fairness.rules.luck: no such rule; there are impossible-value, minimum-interval, score-velocity",
+			"line 11: fairness.rules.impossible-value: limit and after are for statistics; this rule's limits stand with the events and boards",
+			"line 11: fairness.rules.impossible-value.verdict: must be one of deny",
+			"line 12: fairness.rules.luck: no such rule; there are impossible-value, minimum-interval, own-history, population, regular-timing, score-velocity",
+			"line 13: fairness.rules.population.limit: must be a number",
+			"line 14: fairness.rules.own-history.after: must be from 10 to 1000000",
+			"line 14: fairness.rules.own-history.limit: must be above 0, up to 1000",
+			"line 14: fairness.rules.own-history.points: must be from 0 to 1000",
+			"line 14: fairness.rules.own-history.verdict: must be one of flag, shadow",
+			"line 15: fairness.keys.a.b: " + name,
+			"line 15: fairness.keys.a.b.events: must be from 1 to 1000000",
+			"line 16: fairness.escalation.factor: must be from 1 to 100",
+			"line 16: fairness.escalation.most: must be from 10m0s to 8760h0m0s",
+			"line 16: fairness.escalation.throttles: must be from 0 to 1000000",
+			"line 16: fairness.escalation.within: must be from 1s to 24h0m0s",
+			"line 17: fairness.suspicion.case: must be from 1 to 1000000",
+			"line 17: fairness.suspicion.half_life: must be from 1m0s to 8760h0m0s",
+			"line 18: fairness.baseline.period: must be from 1m0s to 168h0m0s",
+			"line 18: fairness.baseline.periods: must be from 1 to 100",
+			"line 19: fairness.shadow: must be from 1m0s to 8760h0m0s",
+			"line 20: fairness.record: must be from 0s to 8760h0m0s",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -114,6 +115,13 @@ func (r *reader) scalar(into reflect.Value, node ast.Node, path string) {
 			return
 		}
 		r.problem(path, node.GetToken(), "must be true or false")
+	case reflect.Float64:
+		n, err := strconv.ParseFloat(scalar(node), 64)
+		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
+			r.problem(path, node.GetToken(), "must be a number")
+			return
+		}
+		into.SetFloat(n)
 	default:
 		if n, ok := node.(*ast.IntegerNode); ok {
 			switch n := n.Value.(type) {

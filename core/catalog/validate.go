@@ -32,8 +32,40 @@ func defaultFairness() Fairness {
 		Burst:     Rate{Events: 20, Per: Duration(time.Second)},
 		Sustained: Rate{Events: 300, Per: Duration(time.Minute)},
 		Block:     Duration(10 * time.Minute),
+		Escalation: Escalation{
+			Factor: 3, Most: Duration(720 * time.Hour), Memory: Duration(720 * time.Hour), Throttles: 30, Within: Duration(10 * time.Minute),
+		},
+		Suspicion: Suspicion{HalfLife: Duration(72 * time.Hour), Case: 10},
+		Shadow:    Duration(24 * time.Hour),
+		Baseline:  Baseline{Period: Duration(24 * time.Hour), Periods: 28},
+		Rules:     Rules(),
 		Grace:     Duration(10 * time.Minute),
 	}
+}
+
+// Rules is the rules of the ladder as they are where a catalog does not say otherwise.
+func Rules() map[string]Rule {
+	return map[string]Rule{
+		string(fault.ImpossibleValue): {Mode: "enforce", Verdict: "deny", Points: 5},
+		string(fault.MinimumInterval): {Mode: "enforce", Verdict: "throttle"},
+		string(fault.ScoreVelocity):   {Mode: "enforce", Verdict: "deny", Points: 5},
+		string(fault.OwnHistory):      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 6, After: 20},
+		string(fault.Population):      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 3.5, After: 200},
+		string(fault.RegularTiming):   {Mode: "enforce", Verdict: "flag", Points: 5, Limit: 0.05, After: 50},
+	}
+}
+
+// choices is the verdicts a rule leaves to the catalog. Only hard rules deny: statistics may flag or shadow.
+func choices(rule string) []string {
+	switch fault.Code(rule) {
+	case fault.ImpossibleValue:
+		return []string{"deny"}
+	case fault.MinimumInterval:
+		return []string{"throttle"}
+	case fault.ScoreVelocity:
+		return []string{"deny", "flag"}
+	}
+	return []string{"flag", "shadow"}
 }
 
 // validation checks a catalog that was read and fills in what was not said.
@@ -292,43 +324,82 @@ func (v *validation) boards() {
 
 func (v *validation) fairness() {
 	f := &v.Fairness
-	rate := func(path string, r Rate) {
-		v.between(path+".events", int64(r.Events), 1, maxRate)
-		v.lasting(path+".per", r.Per, time.Millisecond, 24*time.Hour)
-		if r.Events > 0 && time.Duration(r.Per)/time.Duration(r.Events) < time.Microsecond {
-			v.problem(path, "at most one event a microsecond")
-		}
+	v.rate("fairness.burst", f.Burst)
+	v.rate("fairness.sustained", f.Sustained)
+	for name, r := range ordered(f.Keys) {
+		v.name("fairness.keys."+name, name)
+		v.rate("fairness.keys."+name, r)
 	}
-	rate("fairness.burst", f.Burst)
-	rate("fairness.sustained", f.Sustained)
-	v.lasting("fairness.block", f.Block, time.Second, 365*24*time.Hour)
-	v.lasting("fairness.grace", f.Grace, 0, 24*time.Hour)
 	for name, t := range ordered(v.Events) {
 		v.lasting("events."+name+".every", t.Every, 0, 24*time.Hour)
+		if t.Rate != (Rate{}) {
+			v.rate("events."+name+".rate", t.Rate)
+		}
 	}
-	known := []string{string(fault.ImpossibleValue), string(fault.MinimumInterval), string(fault.ScoreVelocity)}
-	rules := map[string]Rule{}
-	for _, name := range known {
-		rules[name] = Rule{}
+	v.lasting("fairness.block", f.Block, time.Second, year)
+	v.between("fairness.escalation.factor", int64(f.Escalation.Factor), 1, 100)
+	v.lasting("fairness.escalation.most", f.Escalation.Most, time.Duration(f.Block), year)
+	v.lasting("fairness.escalation.memory", f.Escalation.Memory, 0, year)
+	v.between("fairness.escalation.throttles", int64(f.Escalation.Throttles), 0, maxRate)
+	v.lasting("fairness.escalation.within", f.Escalation.Within, time.Second, 24*time.Hour)
+	v.lasting("fairness.suspicion.half_life", f.Suspicion.HalfLife, time.Minute, year)
+	v.between("fairness.suspicion.case", int64(f.Suspicion.Case), 1, maxRate)
+	v.lasting("fairness.shadow", f.Shadow, time.Minute, year)
+	v.lasting("fairness.baseline.period", f.Baseline.Period, time.Minute, 7*24*time.Hour)
+	v.between("fairness.baseline.periods", int64(f.Baseline.Periods), 1, 100)
+	v.lasting("fairness.record", f.Record, 0, year)
+	v.lasting("fairness.grace", f.Grace, 0, 24*time.Hour)
+	v.rules()
+}
+
+const year = 365 * 24 * time.Hour
+
+func (v *validation) rate(path string, r Rate) {
+	v.between(path+".events", int64(r.Events), 1, maxRate)
+	v.lasting(path+".per", r.Per, time.Millisecond, 24*time.Hour)
+	if r.Events > 0 && time.Duration(r.Per)/time.Duration(r.Events) < time.Microsecond {
+		v.problem(path, "at most one event a microsecond")
 	}
-	maps.Copy(rules, f.Rules)
-	for name, rule := range ordered(rules) {
+}
+
+// rules fills in what a catalog left out of a rule that it names. Whatever is written wins, a 0 too.
+func (v *validation) rules() {
+	rules := Rules()
+	for name, rule := range ordered(v.Fairness.Rules) {
 		path := "fairness.rules." + name
-		if !slices.Contains(known, name) {
-			v.problem(path, "no such rule; there are %s", strings.Join(known, ", "))
+		standard, known := rules[name]
+		if !known {
+			v.problem(path, "no such rule; there are %s", strings.Join(slices.Sorted(maps.Keys(rules)), ", "))
 			continue
 		}
-		rule.Mode = orElse(rule.Mode, "enforce")
+		said := func(key string) bool { _, there := v.lines[path+"."+key]; return there }
+		rule.Mode, rule.Verdict = orElse(rule.Mode, standard.Mode), orElse(rule.Verdict, standard.Verdict)
+		if !said("points") {
+			rule.Points = standard.Points
+		}
+		if !said("limit") {
+			rule.Limit = standard.Limit
+		}
+		if !said("after") {
+			rule.After = standard.After
+		}
 		v.oneOf(path+".mode", rule.Mode, "enforce", "shadow", "off")
-		if name == string(fault.ScoreVelocity) {
-			rule.Verdict = orElse(rule.Verdict, "deny")
-			v.oneOf(path+".verdict", rule.Verdict, "deny", "flag")
-		} else if rule.Verdict != "" {
-			v.problem(path+".verdict", "only %s has a choice", fault.ScoreVelocity)
+		v.oneOf(path+".verdict", rule.Verdict, choices(name)...)
+		v.between(path+".points", int64(rule.Points), 0, 1000)
+		switch {
+		case standard.Limit == 0:
+			if rule.Limit != 0 || rule.After != 0 {
+				v.problem(path, "limit and after are for statistics; this rule's limits stand with the events and boards")
+			}
+		case rule.Limit <= 0 || rule.Limit > 1000:
+			v.problem(path+".limit", "must be above 0, up to 1000")
+		}
+		if standard.After != 0 {
+			v.between(path+".after", int64(rule.After), 10, maxRate)
 		}
 		rules[name] = rule
 	}
-	f.Rules = rules
+	v.Fairness.Rules = rules
 }
 
 func (v *validation) name(path, name string) {

@@ -42,16 +42,18 @@ const (
 
 // Finding is one limit that an event broke.
 type Finding struct {
-	Rule    string  `json:"rule"` // a fault.Code
-	Version int     `json:"version"`
-	Mode    string  `json:"mode"`    // enforce, or shadow: then it changes nothing
-	Verdict Verdict `json:"verdict"` // what the rule says, in either mode
-	Measure string  `json:"measure"` // what was compared: a pointer into the event, interval_ms, or points
-	Window  int64   `json:"window_ms,omitzero"`
-	Limit   int64   `json:"limit"`
-	Text    string  `json:"text,omitzero"` // the observed value where it is no number, cut to 64 bytes
+	Rule     string  `json:"rule"` // a fault.Code
+	Version  int     `json:"version"`
+	Mode     string  `json:"mode"`    // enforce, or shadow: then it changes nothing
+	Verdict  Verdict `json:"verdict"` // what the rule says, in either mode
+	Points   int     `json:"points,omitzero"`
+	Measure  string  `json:"measure"`            // what was compared: a pointer into the event, interval_ms, points, or a statistic
+	Window   int64   `json:"window_ms,omitzero"` // the stretch of time that was looked at
+	Baseline int64   `json:"baseline,omitzero"`  // of a statistic: how many values stand behind it
+	Limit    float64 `json:"limit"`
+	Text     string  `json:"text,omitzero"` // the observed value where it is no number, cut to 64 bytes
 	// Observed is last, because the script that measures it writes it behind the rest.
-	Observed int64 `json:"observed"`
+	Observed float64 `json:"observed"`
 }
 
 // acts is the finding's verdict as far as its mode lets it act.
@@ -76,6 +78,8 @@ type Decision struct {
 	Code        fault.Code
 	Evidence    []Finding // every limit the event broke, the strongest first, at most 16
 	At          time.Time // when the event was first judged
+	// CatalogVersion is of the policy it was judged by.
+	CatalogVersion int
 }
 
 // Drops says that the event must have no effect.
@@ -151,7 +155,8 @@ func ask(e event.Accepted, c *catalog.Catalog) (limits []limit, findings []Findi
 			findings = append(findings, Finding{
 				Rule: string(r.code), Version: r.version, Mode: cmp.Or(policy.Mode, enforce),
 				Verdict: Verdict(cmp.Or(policy.Verdict, string(r.verdict))),
-				Measure: l.measure, Window: l.window.Milliseconds(), Limit: l.limit, Text: l.text, Observed: l.observed,
+				Points:  policy.Points,
+				Measure: l.measure, Window: l.window.Milliseconds(), Limit: float64(l.limit), Text: l.text, Observed: float64(l.observed),
 			})
 		}
 	}

@@ -63,6 +63,9 @@ const (
 	ImpossibleValue Code = "impossible-value"
 	MinimumInterval Code = "minimum-interval"
 	ScoreVelocity   Code = "score-velocity"
+	OwnHistory      Code = "own-history"
+	Population      Code = "population"
+	RegularTiming   Code = "regular-timing"
 	LevelTooLow     Code = "level-too-low"
 	StackFull       Code = "stack-full"
 	BalanceLimit    Code = "balance-limit"
@@ -80,6 +83,7 @@ const (
 	ReceiptNotFound  Code = "receipt-not-found"
 	RejectedNotFound Code = "rejected-not-found"
 	DecisionNotFound Code = "decision-not-found"
+	CaseNotFound     Code = "case-not-found"
 	CursorExpired    Code = "cursor-expired"
 	NotArchived      Code = "window-not-archived"
 
@@ -153,6 +157,9 @@ var catalogue = map[Code]meaning{
 	ImpossibleValue: {Invalid, "A value is outside what the game allows"},
 	MinimumInterval: {RateLimited, "The event came too soon after the one before"},
 	ScoreVelocity:   {Invalid, "Points came faster than the game allows"},
+	OwnHistory:      {Invalid, "The score is far above the player's own"},
+	Population:      {Invalid, "The score is far from everybody's"},
+	RegularTiming:   {Invalid, "The events come as regularly as a machine's"},
 	LevelTooLow:     {Invalid, "The player's level is too low for this"},
 	StackFull:       {Invalid, "The item's stack is full"},
 	BalanceLimit:    {Invalid, "The balance cannot go further that way"},
@@ -169,6 +176,7 @@ var catalogue = map[Code]meaning{
 	ReceiptNotFound:  {NotFound, "There is no receipt for this event"},
 	RejectedNotFound: {NotFound, "There is no such rejected event"},
 	DecisionNotFound: {NotFound, "There is no such decision"},
+	CaseNotFound:     {NotFound, "There is no such case"},
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
 
