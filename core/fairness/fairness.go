@@ -1,6 +1,7 @@
-// Package fairness judges accepted events behind the queue: a ladder of rules, each with a limit from the catalog, compared
-// with what the player did lately. It keeps the evidence of every verdict and the list of blocked players. It knows nothing
-// of queues, and what a verdict leads to is up to its caller.
+// Package fairness judges accepted events behind the queue: a ladder of rules, each a pure function of the event, of what is
+// known of its player and of everybody, and of the policy in the catalog. Hard rules drop events; statistics only point at
+// players. It keeps the evidence of every verdict and the list of blocked players. It knows nothing of queues, and what a verdict
+// leads to is up to its caller.
 package fairness
 
 import (
@@ -10,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"liveops/core/catalog"
 	"liveops/core/event"
 	"liveops/core/fault"
 )
@@ -51,9 +51,8 @@ type Finding struct {
 	Window   int64   `json:"window_ms,omitzero"` // the stretch of time that was looked at
 	Baseline int64   `json:"baseline,omitzero"`  // of a statistic: how many values stand behind it
 	Limit    float64 `json:"limit"`
-	Text     string  `json:"text,omitzero"` // the observed value where it is no number, cut to 64 bytes
-	// Observed is last, because the script that measures it writes it behind the rest.
 	Observed float64 `json:"observed"`
+	Text     string  `json:"text,omitzero"` // the observed value where it is no number, cut to 64 bytes; of a statistic, in words
 }
 
 // acts is the finding's verdict as far as its mode lets it act.
@@ -77,8 +76,8 @@ type Decision struct {
 	Mode        string
 	Code        fault.Code
 	Evidence    []Finding // every limit the event broke, the strongest first, at most 16
-	At          time.Time // when the event was first judged
-	// CatalogVersion is of the policy it was judged by.
+	// At is when the event was first judged, and CatalogVersion is of the policy it was judged by; zero without a finding.
+	At             time.Time
 	CatalogVersion int
 }
 
@@ -91,74 +90,20 @@ const maxEvidence = 16
 // decide makes the decision from all findings on an event, in the ladder's order.
 func decide(e event.Event, findings []Finding, at time.Time) Decision {
 	sum := sha256.Sum256([]byte("decision\n" + e.Identity()))
-	d := Decision{
-		ID: hex.EncodeToString(sum[:16]), PlayerID: e.PlayerID, EventID: e.ID, Verdict: Allow, At: at,
-	}
+	d := Decision{ID: hex.EncodeToString(sum[:16]), PlayerID: e.PlayerID, EventID: e.ID, Verdict: Allow}
 	if len(findings) == 0 {
 		return d
 	}
-	slices.SortStableFunc(findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(b.acts().strength(), a.acts().strength()), cmp.Compare(b.Verdict.strength(), a.Verdict.strength()))
-	})
-	first := findings[0]
+	d.Evidence, d.At = strongest(findings), at
+	first := d.Evidence[0]
 	d.Verdict, d.Rule, d.RuleVersion, d.Mode, d.Code = first.acts(), first.Rule, first.Version, first.Mode, fault.Code(first.Rule)
-	d.Evidence = findings[:min(len(findings), maxEvidence)]
 	return d
 }
 
-// rule is one rung of the ladder. limits is a pure function: what the catalog allows for this event, as limits to compare
-// with the player's statistics, or as limits the event itself already breaks. A version grows when limits changes its
-// meaning.
-type rule struct {
-	code    fault.Code
-	version int
-	verdict Verdict
-	limits  func(e event.Accepted, c *catalog.Catalog) []limit
-}
-
-// ladder is the rules from cheap to expensive.
-func ladder() []rule {
-	return []rule{
-		{fault.ImpossibleValue, 1, Deny, impossibleValue},
-		{fault.MinimumInterval, 1, Throttle, minimumInterval},
-		{fault.ScoreVelocity, 1, Deny, scoreVelocity},
-	}
-}
-
-// limit is one comparison that a rule asks for. The script knows three ways to measure.
-type limit struct {
-	by       string        // known, gap or points
-	of       string        // gap: the event type; points: the board
-	points   int64         // points: what this event adds
-	window   time.Duration // points: the stretch of time that ends with this event, its start not included
-	measure  string
-	limit    int64 // known: any, for the record; gap: less is too soon, in ms; points: more is too much
-	observed int64 // known only
-	text     string
-}
-
-const (
-	byKnown  = "known"  // the event itself breaks it
-	byGap    = "gap"    // ms to the nearest event of this type that counted
-	byPoints = "points" // of the scores on this board that counted, with this one
-)
-
-// ask gives every limit that the rules set for an event, with what breaking it would amount to.
-func ask(e event.Accepted, c *catalog.Catalog) (limits []limit, findings []Finding) {
-	for _, r := range ladder() {
-		policy := c.Fairness.Rules[string(r.code)]
-		if policy.Mode == off {
-			continue
-		}
-		for _, l := range r.limits(e, c) {
-			limits = append(limits, l)
-			findings = append(findings, Finding{
-				Rule: string(r.code), Version: r.version, Mode: cmp.Or(policy.Mode, enforce),
-				Verdict: Verdict(cmp.Or(policy.Verdict, string(r.verdict))),
-				Points:  policy.Points,
-				Measure: l.measure, Window: l.window.Milliseconds(), Limit: float64(l.limit), Text: l.text, Observed: float64(l.observed),
-			})
-		}
-	}
-	return limits, findings
+// strongest puts the findings first that act, and among them those that say more.
+func strongest(findings []Finding) []Finding {
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.acts().strength(), a.acts().strength()), cmp.Compare(b.Verdict.strength(), a.Verdict.strength()))
+	})
+	return findings[:min(len(findings), maxEvidence)]
 }

@@ -1,165 +1,266 @@
 package fairness
 
 import (
+	"cmp"
 	"context"
-	_ "embed"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/redis/go-redis/v9"
-
 	"liveops/core/catalog"
 	"liveops/core/event"
-	"liveops/core/store"
+	"liveops/core/fault"
 )
 
-// retention is how long what is known of a player is kept after his last event: longer than a catalog's longest interval
-// of 24 hours, and than anything stays on a queue.
-const retention = 25 * time.Hour
-
-//go:embed judge.lua
-var judgeText string
-
-// judge measures a player's events. See judge.lua for its keys, arguments and result.
-var judge = redis.NewScript(judgeText)
-
-// Ladder judges events by the rules of the catalog. It owns the Redis keys fairness:{player}, one hash for each player.
-//
-// What it knows of a player is bounded: the last 512 verdicts, 64 instants for each event type with an interval, 512
-// scores in two hours for each board with a velocity (of more, the older are joined, and may leave the hour too early).
-// When Redis loses it, events are judged with less history, and an
-// event that is delivered again may be judged anew.
-type Ladder struct {
-	Redis   redis.UniversalClient
-	Catalog func() *catalog.Catalog
-	Now     func() time.Time
+// rule is one rung of the ladder. judge gives the limits that an event breaks: what was measured, the limit, and what was
+// observed. It is pure: it changes nothing and asks nobody. A version grows when judge changes its meaning.
+type rule struct {
+	code    fault.Code
+	version int
+	judge   func(v *view) []Finding
 }
 
-// Judge gives one decision for each event, in the order given. A player's events are judged in that order, each against
-// those that counted before it; what was denied or throttled does not count, and neither do later events (by effective
-// time) for the points of a window. An event that was judged before changes nothing and gets the same decision, whatever
-// the catalog says by now; only one that no rule had a limit for is not remembered.
+// rules is the ladder, from cheap to expensive. What a catalog can say of a rule stands in catalog.Rules.
+func rules() []rule {
+	return []rule{
+		impossibleValue(),
+		minimumInterval(),
+		scoreVelocity(),
+		ownHistory(),
+		population(),
+		regularTiming(),
+	}
+}
+
+// Ladder judges events by the rules of the catalog. What it knows of a player is bounded, see features; when that is lost, events
+// are judged with less history, and one that is delivered again may be judged anew.
 //
-// It takes one exchange with Redis, which is fault.Unavailable when it does not answer; then judge the batch again.
+// A player's events of one batch are judged in the order in which they happened, whatever their order in the batch. Those of
+// different batches are judged in the order in which the batches come; when two replicas have such batches at the same time, one
+// of them judges once more with what the other found. So the order of delivery matters only to events of one player in different
+// batches, and to nobody else's.
+//
+// A Ladder must not be copied. It is safe for concurrent use.
+type Ladder struct {
+	States    States
+	Baselines Baselines
+	Catalog   func() *catalog.Catalog
+	Now       func() time.Time
+
+	crowds crowds
+}
+
+// attempts is how often events are judged again because another replica was faster with the same player.
+const attempts = 20
+
+// Judge gives one decision for each event, in the order given. Each event is judged against those that counted before it; what
+// was denied or throttled does not count. An event that was judged before changes nothing and gets the same decision, whatever the
+// catalog says by now, unless it switched every rule off.
+//
+// However many the events are, it takes one exchange with the states to read and one to write, and one with the baselines when
+// somebody has a say in them. A batch that spans several of their periods is judged period by period. A store that does not answer
+// is fault.Unavailable; then judge the batch again.
 func (l *Ladder) Judge(ctx context.Context, batch []event.Accepted) ([]Decision, error) {
-	if len(batch) == 0 {
-		return nil, nil
-	}
-	now := strconv.FormatInt(l.Now().UnixMilli(), 10)
-	calls, err := calls(batch, l.Catalog(), now)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.exchange(ctx, calls); err != nil {
-		return nil, store.RedisError("judge events", err)
-	}
+	p := policyOf(l.Catalog())
 	decisions := make([]Decision, len(batch))
-	for _, c := range calls {
-		found, err := c.found.Slice()
-		if err != nil {
-			return nil, store.RedisError("judge events", err)
+	if len(p.rungs) == 0 {
+		for i, e := range batch {
+			decisions[i] = decide(e.Event, nil, time.Time{})
 		}
-		if len(found) != len(c.events) {
-			return nil, fmt.Errorf("judge events: %d answers for %d events", len(found), len(c.events))
+		return decisions, nil
+	}
+	for views := p.views(batch); len(views) > 0; {
+		n := 1
+		for n < len(views) && views[n].period == views[0].period {
+			n++
 		}
-		for i, n := range c.events {
-			text, known := found[i].(string)
-			if !known {
-				text = now
-			}
-			if decisions[n], err = decision(batch[n].Event, text); err != nil {
-				return nil, err
-			}
+		if err := l.judge(ctx, p, views[:n], decisions); err != nil {
+			return nil, fmt.Errorf("judge events: %w", err)
 		}
+		views = views[n:]
 	}
 	return decisions, nil
 }
 
-// call is the events of one player.
-type call struct {
-	key     string
-	ids     []any
-	events  []int // their places in the batch
-	args    []any
-	limited bool       // whether any rule has a limit for any of them
-	found   *redis.Cmd // for each event what was found; nil: nothing, and nothing to remember
+// turn is a player's events, by time.
+type turn struct {
+	player string
+	views  []*view
+	votes  []vote
 }
 
-// calls gathers what there is to ask about each player.
-func calls(batch []event.Accepted, c *catalog.Catalog, now string) ([]*call, error) {
-	var calls []*call
-	players := make(map[string]*call, len(batch))
-	for n, e := range batch {
-		p, ok := players[e.PlayerID]
-		if !ok {
-			p = &call{key: "fairness:{" + e.PlayerID + "}", args: []any{now, retention.Milliseconds()}}
-			players[e.PlayerID] = p
-			calls = append(calls, p)
-		}
-		limits, findings := ask(e, c)
-		p.events, p.ids = append(p.events, n), append(p.ids, e.ID)
-		p.limited = p.limited || len(limits) > 0
-		p.args = append(p.args, e.ID, e.At.UnixMilli(), len(limits))
-		for i, limit := range limits {
-			text, err := json.Marshal(findings[i])
-			if err != nil {
-				return nil, fmt.Errorf("write a finding: %w", err)
-			}
-			finding := string(text)
-			if limit.by != byKnown {
-				finding = strings.TrimSuffix(finding, "0}")
-			}
-			drops := 0
-			if findings[i].acts().drops() {
-				drops = 1
-			}
-			p.args = append(p.args, limit.by, limit.of, limit.points, limit.window.Milliseconds(), limit.limit, drops, finding)
-		}
-	}
-	return calls, nil
-}
-
-// exchange asks about every player in one pipeline: by the script, or, where no rule has a limit, only for what is
-// remembered. Where a server does not know the script yet, everything is sent again with its text: what was judged by then
-// stays as it is.
-func (l *Ladder) exchange(ctx context.Context, calls []*call) error {
-	send := func(run func(ctx context.Context, on redis.Scripter, keys []string, args ...any) *redis.Cmd) error {
-		_, err := l.Redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for _, c := range calls {
-				if c.limited {
-					c.found = run(ctx, pipe, []string{c.key}, c.args...)
-				} else {
-					c.found = pipe.Do(ctx, append([]any{"HMGET", c.key}, c.ids...)...)
-				}
-			}
-			return nil
-		})
+// judge judges events of one period.
+func (l *Ladder) judge(ctx context.Context, p *policy, views []*view, decisions []Decision) error {
+	if err := l.crowds.look(ctx, l.Baselines, p, views); err != nil {
 		return err
 	}
-	err := send(judge.EvalSha)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		err = send(judge.Eval)
+	var turns []*turn
+	for _, v := range views {
+		if last := len(turns) - 1; last < 0 || turns[last].player != v.PlayerID {
+			turns = append(turns, &turn{player: v.PlayerID})
+		}
+		last := turns[len(turns)-1]
+		last.views = append(last.views, v)
 	}
-	return err
+	votes := map[Past]Histogram{}
+	for range attempts {
+		late, err := l.attempt(ctx, p, turns, decisions, votes)
+		if err != nil {
+			return err
+		}
+		if len(late) == 0 {
+			return l.Baselines.Count(ctx, votes)
+		}
+		turns = late
+	}
+	return fault.RedisUnavailable.Errorf("%d players are being judged elsewhere again and again", len(turns))
 }
 
-// decision reads what the script found on an event, now or when it first came.
-func decision(e event.Event, found string) (Decision, error) {
-	lines := strings.Split(found, "\n")
-	at, err := strconv.ParseInt(lines[0], 10, 64)
+// attempt judges players' events with what is known of them now. It gives those of whom more became known meanwhile.
+func (l *Ladder) attempt(
+	ctx context.Context, p *policy, turns []*turn, decisions []Decision, votes map[Past]Histogram,
+) (late []*turn, err error) {
+	players := make([]string, len(turns))
+	for i, t := range turns {
+		players[i] = t.player
+	}
+	states, err := l.States.Load(ctx, players)
 	if err != nil {
-		return Decision{}, fmt.Errorf("read the judgement of %s: %w", e.Identity(), err)
+		return nil, err
 	}
-	var findings []Finding
-	for _, line := range lines[1:] {
-		var f Finding
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			return Decision{}, fmt.Errorf("read the judgement of %s: %w", e.Identity(), err)
+	var changed []*turn
+	var changes []Change
+	for i, t := range turns {
+		known, err := decode(states[i])
+		if err != nil {
+			return nil, fmt.Errorf("what is known of player %s: %w", t.player, err)
 		}
-		findings = append(findings, f)
+		if t.play(p, known, l.Now(), decisions) {
+			changed = append(changed, t)
+			changes = append(changes, Change{Player: t.player, Before: states[i], After: known.encode()})
+		}
 	}
-	return decide(e, findings, time.UnixMilli(at).UTC()), nil
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	saved, err := l.States.Save(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range changed {
+		if !saved[i] {
+			late = append(late, t)
+			continue
+		}
+		for _, v := range t.votes {
+			if votes[v.Past] == nil {
+				votes[v.Past] = Histogram{}
+			}
+			votes[v.Past][v.bin]++
+		}
+	}
+	return late, nil
+}
+
+// play judges a player's events one after the other. It is false when all of them were judged before.
+func (t *turn) play(p *policy, known *features, now time.Time, decisions []Decision) (fresh bool) {
+	t.votes = t.votes[:0]
+	for _, v := range t.views {
+		v.known = known
+		digest := known.digest(v.ID)
+		r, again := known.recall(digest)
+		if !again {
+			fresh = true
+			r = remembered{digest: digest, at: now.UnixMilli(), version: p.game.Version, findings: p.judge(v)}
+			known.remember(r, now)
+		}
+		d := decide(v.Event, r.findings, time.UnixMilli(r.at).UTC())
+		if len(r.findings) > 0 {
+			d.CatalogVersion = r.version
+		}
+		decisions[v.place] = d
+		if again || d.Drops() {
+			continue
+		}
+		if bin, has := known.count(v, p, r.findings); has {
+			t.votes = append(t.votes, vote{Past{v.String(), v.period, p.width}, bin})
+		}
+	}
+	return fresh
+}
+
+// vote is a player's say in a baseline.
+type vote struct {
+	Past
+	bin int
+}
+
+// policy is what the catalog makes of the ladder.
+type policy struct {
+	game  *catalog.Catalog
+	rungs []rung
+	width int64 // minutes of a baseline's period
+	// Which statistics are kept, and how many intervals a look at the timing takes.
+	habits, compared, timed bool
+	beats                   int64
+}
+
+// rung is a rule that is not off.
+type rung struct {
+	rule
+	settings catalog.Rule
+}
+
+func policyOf(game *catalog.Catalog) *policy {
+	p := &policy{game: game, width: int64(game.Fairness.Baseline.Period.Std() / time.Minute)}
+	for _, r := range rules() {
+		settings := game.Fairness.Rules[string(r.code)]
+		if settings.Mode == off {
+			continue
+		}
+		p.rungs = append(p.rungs, rung{r, settings})
+		switch r.code { //nolint:exhaustive // the others need no statistic
+		case fault.OwnHistory:
+			p.habits = true
+		case fault.Population:
+			p.compared = true
+		case fault.RegularTiming:
+			p.timed, p.beats = true, int64(settings.After)
+		}
+	}
+	return p
+}
+
+// views gives the events in the order in which they are judged.
+func (p *policy) views(batch []event.Accepted) []*view {
+	views, order := make([]view, len(batch)), make([]*view, len(batch))
+	for i := range batch {
+		e := &batch[i]
+		views[i] = view{Accepted: e, measure: measureOf(e, p.game), game: p.game, place: i}
+		if p.compared {
+			views[i].period = e.At.Unix() / 60 / p.width * p.width
+		}
+		order[i] = &views[i]
+	}
+	slices.SortFunc(order, func(a, b *view) int {
+		return cmp.Or(cmp.Compare(a.period, b.period), strings.Compare(a.PlayerID, b.PlayerID),
+			a.At.Compare(b.At), cmp.Compare(a.Seq, b.Seq), strings.Compare(a.ID, b.ID))
+	})
+	return order
+}
+
+// judge climbs the ladder.
+func (p *policy) judge(v *view) (findings []Finding) {
+	for _, r := range p.rungs {
+		v.rule = r.settings
+		found := r.judge(v)
+		for i := range found {
+			f := &found[i]
+			f.Rule, f.Version = string(r.code), r.version
+			f.Mode, f.Verdict, f.Points = r.settings.Mode, Verdict(r.settings.Verdict), r.settings.Points
+		}
+		findings = append(findings, found...)
+	}
+	return strongest(findings)
 }

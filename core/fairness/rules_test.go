@@ -1,10 +1,16 @@
 package fairness
 
 import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"liveops/core/catalog"
 	"liveops/core/event"
@@ -16,6 +22,10 @@ func noon() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 // game is a catalog with a limit of every kind.
 func game() *catalog.Catalog {
 	return &catalog.Catalog{
+		Version: 7,
+		Fairness: catalog.Fairness{
+			Rules: catalog.Rules(), Baseline: catalog.Baseline{Period: catalog.Duration(24 * time.Hour), Periods: 3},
+		},
 		Events: map[string]catalog.EventType{
 			event.XPGained: {Every: catalog.Duration(2 * time.Second), Fields: map[string]catalog.Field{
 				"amount": {Type: "integer", Min: new(int64(1)), Max: new(int64(500))},
@@ -45,29 +55,34 @@ func score(id string, at time.Time, board string, points float64) event.Accepted
 	return happened("p", id, event.ScoreSubmitted, at, map[string]any{"board": board, "score": points})
 }
 
+// judged asks one rule about an event of a player who is known by f, as the catalog sets the rule.
+func judged(r rule, e event.Accepted, f *features, everybody crowd, c *catalog.Catalog) []Finding {
+	v := view{
+		Accepted: &e, measure: measureOf(&e, c), game: c, rule: c.Fairness.Rules[string(r.code)], known: f, crowd: everybody,
+		period: e.At.Unix() / 60 / 1440 * 1440,
+	}
+	return r.judge(&v)
+}
+
 func TestImpossibleValue(t *testing.T) {
 	t.Parallel()
-	type broken struct {
-		measure         string
-		limit, observed int64
-		text            string
-	}
 	for name, test := range map[string]struct {
 		kind string
 		data map[string]any
-		want []broken
+		want []Finding
 	}{
 		"at the lower bound":    {event.XPGained, map[string]any{"amount": 1.0, "source": "match"}, nil},
-		"below the lower bound": {event.XPGained, map[string]any{"amount": 0.0, "source": "match"}, []broken{{"/data/amount", 1, 0, ""}}},
+		"below the lower bound": {event.XPGained, map[string]any{"amount": 0.0, "source": "match"}, []Finding{{Measure: "/data/amount", Limit: 1}}},
 		"at the upper bound":    {event.XPGained, map[string]any{"amount": 500.0, "source": "quest"}, nil},
-		"above the upper bound": {event.XPGained, map[string]any{"amount": 501.0, "source": "quest"}, []broken{{"/data/amount", 500, 501, ""}}},
-		"not one of the words":  {event.XPGained, map[string]any{"amount": 5.0, "source": "Match"}, []broken{{"/data/source", 0, 0, "Match"}}},
-		"two at once, in order": {event.XPGained, map[string]any{"amount": 501.0, "source": ""}, []broken{{"/data/amount", 500, 501, ""}, {"/data/source", 0, 0, ""}}},
+		"above the upper bound": {event.XPGained, map[string]any{"amount": 501.0, "source": "quest"}, []Finding{{Measure: "/data/amount", Limit: 500, Observed: 501}}},
+		"not one of the words":  {event.XPGained, map[string]any{"amount": 5.0, "source": "Match"}, []Finding{{Measure: "/data/source", Text: "Match"}}},
+		"two at once, in order": {event.XPGained, map[string]any{"amount": 501.0, "source": ""}, []Finding{{Measure: "/data/amount", Limit: 500, Observed: 501}, {Measure: "/data/source"}}},
+		"a word cut in a rune":  {event.XPGained, map[string]any{"amount": 1.0, "source": strings.Repeat("x", 63) + "é"}, []Finding{{Measure: "/data/source", Text: strings.Repeat("x", 63)}}},
 		"absent":                {event.XPGained, map[string]any{}, nil},
 		"another form":          {event.XPGained, map[string]any{"amount": "501", "source": 7.0}, nil},
 		"board at its bound":    {event.ScoreSubmitted, map[string]any{"board": "arena", "score": 1000.0}, nil},
-		"board over its bound":  {event.ScoreSubmitted, map[string]any{"board": "arena", "score": 1001.0}, []broken{{"/data/score", 1000, 1001, ""}}},
-		"field below its bound": {event.ScoreSubmitted, map[string]any{"board": "free", "score": -11.0}, []broken{{"/data/score", -10, -11, ""}}},
+		"board over its bound":  {event.ScoreSubmitted, map[string]any{"board": "arena", "score": 1001.0}, []Finding{{Measure: "/data/score", Limit: 1000, Observed: 1001}}},
+		"field below its bound": {event.ScoreSubmitted, map[string]any{"board": "free", "score": -11.0}, []Finding{{Measure: "/data/score", Limit: -10, Observed: -11}}},
 		"board without bounds":  {event.ScoreSubmitted, map[string]any{"board": "free", "score": 9e15}, nil},
 		"unknown board":         {event.ScoreSubmitted, map[string]any{"board": "none", "score": 1001.0}, nil},
 		"unknown type":          {"none", map[string]any{"amount": 501.0}, nil},
@@ -75,35 +90,174 @@ func TestImpossibleValue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var got []broken
-			for _, l := range impossibleValue(happened("p", "e", test.kind, noon(), test.data), game()) {
-				require.Equal(t, byKnown, l.by)
-				got = append(got, broken{l.measure, l.limit, l.observed, l.text})
-			}
-			require.Equal(t, test.want, got)
+			require.Equal(t, test.want, judged(impossibleValue(), happened("p", "e", test.kind, noon(), test.data), &features{}, crowd{}, game()))
 		})
 	}
 }
 
-func TestMinimumIntervalAsksOnlyWhereThereIsOne(t *testing.T) {
+func TestOwnHistory(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []limit{{by: byGap, of: event.XPGained, measure: "interval_ms", limit: 2000}}, minimumInterval(xp("e", noon(), 1), game()))
-	require.Empty(t, minimumInterval(score("e", noon(), "arena", 1), game()))
-	require.Empty(t, minimumInterval(happened("p", "e", "none", noon(), nil), game()))
+	scores := func(n int, of func(i int) float64) *features {
+		f := &features{}
+		for i := range n {
+			s := f.of(subject{true, "free"})
+			s.habit = s.habit.with(scale(int64(of(i))))
+		}
+		return f
+	}
+	around1500 := func(i int) float64 { return 1500 + float64(i%7-3)*30 }
+	for name, test := range map[string]struct {
+		known *features
+		score float64
+		found bool
+	}{
+		"far above":                   {scores(20, around1500), 2200, true},
+		"too little known":            {scores(19, around1500), 2200, false},
+		"a good day":                  {scores(20, around1500), 1700, false},
+		"far below":                   {scores(20, around1500), 100, false},
+		"always the same, a bit more": {scores(20, func(int) float64 { return 10 }), 15, false},
+		"always the same, a lot more": {scores(20, func(int) float64 { return 10 }), 40, true},
+		"a first win after losses":    {scores(30, func(int) float64 { return 0 }), 2, false},
+		"another board":               {&features{}, 2200, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			found := judged(ownHistory(), score("e", noon(), "free", test.score), test.known, crowd{}, game())
+			require.Len(t, found, map[bool]int{true: 1}[test.found])
+			for _, f := range found {
+				require.Greater(t, f.Observed, f.Limit)
+				require.Equal(t, int64(20), f.Baseline)
+				require.NotEmpty(t, f.Text)
+			}
+		})
+	}
+	f := scores(20, around1500)
+	require.Equal(t, "score 2200, usually 1494", judged(ownHistory(), score("e", noon(), "free", 2200), f, crowd{}, game())[0].Text)
+	s := f.of(subject{true, "free"})
+	for range 5 {
+		s.habit = s.habit.with(scale(1e9))
+	}
+	require.NotEmpty(t, judged(ownHistory(), score("e", noon(), "free", 1e9), f, crowd{}, game()), "a cheat does not make the next look normal")
+
+	c := game()
+	c.Boards["free"] = catalog.Board{Order: "asc"}
+	f = &features{}
+	for i := range 20 {
+		s := f.of(subject{true, "free"})
+		s.habit = s.habit.with(-scale(int64(60_000 + i*500)))
+	}
+	require.Empty(t, judged(ownHistory(), score("e", noon(), "free", 200_000), f, crowd{}, c), "slow")
+	found := judged(ownHistory(), score("e", noon(), "free", 20_000), f, crowd{}, c)
+	require.Len(t, found, 1, "where less is better, less is suspicious")
+	require.Contains(t, found[0].Text, "score 20000, usually 64")
 }
 
-func TestScoreVelocityAsksForEveryWindowThatIsLimited(t *testing.T) {
+func TestPopulation(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []limit{
-		{by: byPoints, of: "arena", points: 7, window: 10 * time.Second, measure: "points", limit: 100},
-		{by: byPoints, of: "arena", points: 7, window: time.Minute, measure: "points", limit: 300},
-		{by: byPoints, of: "arena", points: 7, window: time.Hour, measure: "points", limit: 2000},
-	}, scoreVelocity(score("e", noon(), "arena", 7), game()))
-	require.Equal(t, []limit{{by: byPoints, of: "slow", window: time.Hour, measure: "points", limit: 10}},
-		scoreVelocity(score("e", noon(), "slow", -7), game()), "a loss makes no room")
-	require.Empty(t, scoreVelocity(score("e", noon(), "free", 7), game()))
-	require.Empty(t, scoreVelocity(score("e", noon(), "none", 7), game()))
-	require.Empty(t, scoreVelocity(xp("e", noon(), 7), game()))
+	spread := Histogram{}
+	for i := range 1000 {
+		spread[binOf(scale(int64(1000+i)))]++
+	}
+	alike := Histogram{binOf(scale(7)): 19_990, binOf(scale(9)): 9, binOf(scale(30)): 1}
+	poisoned := Histogram{}
+	poisoned.add(spread)
+	poisoned[binOf(scale(1e15))] = 10
+	for name, test := range map[string]struct {
+		crowd Histogram
+		score float64
+		want  string
+	}{
+		"in the middle":                 {spread, 1500, ""},
+		"the best of them":              {spread, 2000, ""},
+		"far above":                     {spread, 8000, "deviations_from_population"},
+		"far below":                     {spread, 1, ""},
+		"a few accounts change nothing": {poisoned, 8000, "deviations_from_population"},
+		"too few":                       {Histogram{1: 199}, 1e9, ""},
+		"all alike, like them":          {alike, 7, ""},
+		"all alike, as the best":        {alike, 9, ""},
+		"all alike, and beyond":         {alike, 10, "beyond_9999_of_10000"},
+		"alike, but not many":           {Histogram{binOf(scale(7)): 9_000}, 1e9, ""},
+		"nobody":                        {Histogram{}, 1e9, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			found := judged(population(), score("e", noon(), "free", test.score), &features{}, test.crowd.crowd(), game())
+			if test.want == "" {
+				require.Empty(t, found)
+				return
+			}
+			require.Len(t, found, 1)
+			require.Equal(t, test.want, found[0].Measure)
+			require.Greater(t, found[0].Observed, found[0].Limit)
+		})
+	}
+	found := judged(population(), score("e", noon(), "free", 8000), &features{}, spread.crowd(), game())
+	require.Equal(t, "8000, the median is 1502", found[0].Text)
+	require.Equal(t, int64(1000), found[0].Baseline)
+
+	told := &features{}
+	s := told.of(subject{true, "free"})
+	s.told, s.toldAt = noon().Unix()/60/1440*1440, float32(scale(8000))
+	require.Empty(t, judged(population(), score("e", noon(), "free", 8000), told, spread.crowd(), game()), "once in a period")
+	require.NotEmpty(t, judged(population(), score("e", noon(), "free", 9000), told, spread.crowd(), game()), "and when further away")
+	require.NotEmpty(t, judged(population(), score("e", noon().Add(24*time.Hour), "free", 8000), told, spread.crowd(), game()), "and in the next")
+	require.NotEmpty(t, judged(population(), xp("e", noon(), 8000), &features{}, spread.crowd(), game()), "gained XP is compared too")
+}
+
+// The median of a crowd is the one of its votes, but for the width of a bin; so is the median distance.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		votes := rapid.SliceOfN(rapid.Float64Range(-36, 36), 1, 200).Draw(r, "votes")
+		h := Histogram{}
+		for _, x := range votes {
+			h[binOf(x)]++
+		}
+		got := h.crowd()
+		median := func(of []float64) float64 { slices.Sort(of); return of[(len(of)-1)/2] }
+		want := median(slices.Clone(votes))
+		distances := make([]float64, len(votes))
+		for i, x := range votes {
+			distances[i] = math.Abs(x - got.median)
+		}
+		require.Equal(r, int64(len(votes)), got.size)
+		require.InDelta(r, want, got.median, binWidth)
+		require.InDelta(r, median(distances), got.away, binWidth)
+		require.True(r, math.IsInf(got.most, 1), "200 votes say nothing of 1 in 10,000")
+	})
+}
+
+func TestRegularTiming(t *testing.T) {
+	t.Parallel()
+	play := func(n int, interval func(i int) float64) int {
+		f, at, flags := &features{}, noon(), 0
+		c := game()
+		p := policyOf(c)
+		for i := range n {
+			at = at.Add(time.Duration(interval(i)*1000) * time.Millisecond)
+			e := happened("p", fmt.Sprint(i), "chat", at, nil)
+			flags += len(judged(regularTiming(), e, f, crowd{}, c))
+			f.count(&view{Accepted: &e, measure: measureOf(&e, c), game: c, known: f}, p, nil)
+		}
+		return flags
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for name, test := range map[string]struct {
+		n        int
+		interval func(i int) float64
+		want     int
+	}{
+		"a machine":              {51, func(int) float64 { return 30 }, 1},
+		"one short":              {50, func(int) float64 { return 30 }, 0},
+		"looked at every 50":     {301, func(int) float64 { return 30 }, 6},
+		"a jitter of 1 %":        {51, func(int) float64 { return 30 + .6*random.Float64() - .3 }, 1},
+		"a machine that rests":   {60, func(i int) float64 { return 30 + 5000*float64((i+1)/9-i/9) }, 1},
+		"a human":                {501, func(int) float64 { return 30 * math.Exp(random.NormFloat64()*.5) }, 0},
+		"a steady human":         {501, func(int) float64 { return 30 + 3*random.NormFloat64() }, 0},
+		"everything at one time": {200, func(int) float64 { return 0 }, 0},
+	} {
+		require.Equal(t, test.want, play(test.n, test.interval), name)
+	}
 }
 
 func TestModesAndVerdictsComeFromTheCatalog(t *testing.T) {
@@ -111,11 +265,15 @@ func TestModesAndVerdictsComeFromTheCatalog(t *testing.T) {
 	c := game()
 	asked := func() map[string][2]string {
 		got := map[string][2]string{}
-		for _, e := range []event.Accepted{xp("e", noon(), 501), score("f", noon(), "arena", 1)} {
-			_, findings := ask(e, c)
-			for _, f := range findings {
-				require.Equal(t, 1, f.Version)
-				got[f.Rule] = [2]string{f.Mode, string(f.Verdict)}
+		p := policyOf(c)
+		f := &features{}
+		f.of(subject{name: event.XPGained}).happened(noon().UnixMilli(), 1000)
+		for _, v := range p.views([]event.Accepted{xp("e", noon(), 501), score("f", noon(), "arena", 1000)}) {
+			v.known = f
+			for _, found := range p.judge(v) {
+				require.Positive(t, found.Version)
+				require.Equal(t, c.Fairness.Rules[found.Rule].Points, found.Points)
+				got[found.Rule] = [2]string{found.Mode, string(found.Verdict)}
 			}
 		}
 		return got
@@ -124,45 +282,60 @@ func TestModesAndVerdictsComeFromTheCatalog(t *testing.T) {
 		"impossible-value": {"enforce", "deny"}, "minimum-interval": {"enforce", "throttle"}, "score-velocity": {"enforce", "deny"},
 	}, asked(), "what the catalog does not say")
 	c.Fairness.Rules = map[string]catalog.Rule{
-		"impossible-value": {Mode: "shadow"}, "minimum-interval": {Mode: "off"}, "score-velocity": {Mode: "enforce", Verdict: "flag"},
+		"impossible-value": {Mode: "shadow", Verdict: "deny"}, "minimum-interval": {Mode: "off"},
+		"score-velocity": {Mode: "enforce", Verdict: "flag", Points: 4}, "own-history": {Mode: "off"}, "population": {Mode: "off"}, "regular-timing": {Mode: "off"},
 	}
 	require.Equal(t, map[string][2]string{"impossible-value": {"shadow", "deny"}, "score-velocity": {"enforce", "flag"}}, asked())
 }
 
-func TestStrongestEnforcedWins(t *testing.T) {
+// Every rule has its settings in the catalog, and every setting its rule.
+func TestEveryRuleHasSettings(t *testing.T) {
 	t.Parallel()
-	finding := func(rule fault.Code, mode string, v Verdict) Finding {
-		return Finding{Rule: string(rule), Version: 3, Mode: mode, Verdict: v}
+	settings := catalog.Rules()
+	for _, r := range rules() {
+		require.Contains(t, settings, string(r.code))
+		delete(settings, string(r.code))
 	}
-	for name, test := range map[string]struct {
-		findings []Finding
-		verdict  Verdict
-		rule     fault.Code
-		mode     string
-	}{
-		"nothing":              {nil, Allow, "", ""},
-		"one":                  {[]Finding{finding("a", "enforce", Throttle)}, Throttle, "a", "enforce"},
-		"flag":                 {[]Finding{finding("a", "enforce", Flag)}, Flag, "a", "enforce"},
-		"strongest":            {[]Finding{finding("a", "enforce", Throttle), finding("b", "enforce", Deny), finding("c", "enforce", Flag)}, Deny, "b", "enforce"},
-		"first of equals":      {[]Finding{finding("a", "enforce", Deny), finding("b", "enforce", Deny)}, Deny, "a", "enforce"},
-		"shadow acts not":      {[]Finding{finding("a", "shadow", Deny)}, Allow, "a", "shadow"},
-		"enforced over shadow": {[]Finding{finding("a", "shadow", Deny), finding("b", "enforce", Flag)}, Flag, "b", "enforce"},
-		"stronger shadow":      {[]Finding{finding("a", "shadow", Throttle), finding("b", "shadow", Deny)}, Allow, "b", "shadow"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := decide(event.Event{ID: "e", PlayerID: "p"}, test.findings, noon())
-			require.Equal(t, test.verdict, d.Verdict)
-			require.Equal(t, test.verdict == Throttle || test.verdict == Deny, d.Drops())
-			require.Equal(t, string(test.rule), d.Rule)
-			require.Equal(t, test.rule, d.Code)
-			require.Equal(t, test.mode, d.Mode)
-			require.Len(t, d.Evidence, len(test.findings))
-			require.Len(t, d.ID, 32)
-			require.Equal(t, noon(), d.At)
-		})
-	}
+	require.Empty(t, settings)
+}
+
+// The strongest finding that is enforced decides, and findings in shadow mode never do: taking them away changes no verdict.
+func TestLattice(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		findings := rapid.SliceOfN(rapid.Custom(func(r *rapid.T) Finding {
+			return Finding{
+				Rule: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "rule"), Version: 3,
+				Mode:    rapid.SampledFrom([]string{"enforce", "shadow"}).Draw(r, "mode"),
+				Verdict: rapid.SampledFrom([]Verdict{Flag, Shadow, Throttle, Deny}).Draw(r, "verdict"),
+			}
+		}), 0, maxEvidence).Draw(r, "findings")
+		want := Allow
+		var enforced []Finding
+		for _, f := range findings {
+			if f.Mode == "enforce" {
+				enforced = append(enforced, f)
+				if f.Verdict.strength() > want.strength() {
+					want = f.Verdict
+				}
+			}
+		}
+		e := event.Event{ID: "e", PlayerID: "p"}
+		d := decide(e, slices.Clone(findings), noon())
+		require.Equal(r, want, d.Verdict)
+		require.Equal(r, want == Throttle || want == Deny, d.Drops())
+		require.Equal(r, d.Verdict, decide(e, enforced, noon()).Verdict)
+		require.ElementsMatch(r, findings, d.Evidence)
+		if len(findings) > 0 {
+			require.Equal(r, d.Evidence[0].Rule, d.Rule)
+			require.Equal(r, fault.Code(d.Rule), d.Code)
+			require.Equal(r, noon(), d.At)
+		}
+		reversed := slices.Clone(findings)
+		slices.Reverse(reversed)
+		require.Equal(r, d.Verdict, decide(e, reversed, noon()).Verdict)
+	})
 	one := decide(event.Event{ID: "e", PlayerID: "p"}, nil, noon())
-	require.Equal(t, one.ID, decide(event.Event{ID: "e", PlayerID: "p"}, nil, noon().Add(1)).ID)
+	require.Len(t, one.ID, 32)
 	require.NotEqual(t, one.ID, decide(event.Event{ID: "e", PlayerID: "q"}, nil, noon()).ID)
 }

@@ -163,9 +163,9 @@ func TestFairnessIsCutAnywhere(t *testing.T) {
 
 		for name, break_ := range map[string]func(t *testing.T, p *path) (heal func()){
 			"judging": func(t *testing.T, p *path) func() {
-				working := p.fairness.Ladder.Redis
-				p.fairness.Ladder.Redis = deadRedis(t)
-				return func() { p.fairness.Ladder.Redis = working }
+				working := p.fairness.Ladder.States
+				p.fairness.Ladder.States = fairness.RedisStates{Redis: deadRedis(t)}
+				return func() { p.fairness.Ladder.States = working }
 			},
 			"recording decisions": func(t *testing.T, p *path) func() {
 				working := p.fairness.Decisions
@@ -220,7 +220,7 @@ func TestFairnessRulesInShadow(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
 		p := newPath(t, db, rdb)
-		p.game.Fairness.Rules = map[string]catalog.Rule{"impossible-value": {Mode: "shadow"}}
+		p.game.Fairness.Rules["impossible-value"] = catalog.Rule{Mode: "shadow", Verdict: "deny"}
 		_, err := p.fairness.Judge(t.Context(), batch(t, xp("eve", "unfair", 101)))
 		require.NoError(t, err)
 		require.Len(t, p.queued(t, "progression"), 1)

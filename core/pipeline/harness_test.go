@@ -104,7 +104,10 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		Catalog: current, Gate: p.gate, Bus: p.bus, Queue: "events", Now: p.now, Log: slog.New(slog.DiscardHandler),
 	}
 	p.fairness = &pipeline.Fairness{
-		Catalog: current, Ladder: &fairness.Ladder{Redis: rdb, Catalog: current, Now: p.now},
+		Catalog: current,
+		Ladder: &fairness.Ladder{
+			States: fairness.RedisStates{Redis: rdb}, Baselines: fairness.StoredBaselines{Redis: rdb, DB: db}, Catalog: current, Now: p.now,
+		},
 		Decisions: &fairness.Decisions{DB: db}, Blocks: &fairness.Blocks{DB: db}, Gate: p.gate,
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
 	}

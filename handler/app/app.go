@@ -182,7 +182,10 @@ func New(config Config, options Options) (*App, error) {
 		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
 	}
 	a.fairness = &pipeline.Fairness{
-		Catalog: current, Ladder: &fairness.Ladder{Redis: a.redis, Catalog: current, Now: options.Now},
+		Catalog: current,
+		Ladder: &fairness.Ladder{
+			States: fairness.RedisStates{Redis: a.redis}, Baselines: fairness.StoredBaselines{Redis: a.redis, DB: a.db}, Catalog: current, Now: options.Now,
+		},
 		Decisions: &fairness.Decisions{DB: a.db}, Blocks: &fairness.Blocks{DB: a.db}, Gate: a.gate,
 		Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
