@@ -28,15 +28,15 @@ type Change struct {
 	Before, After []byte
 }
 
-// RedisStates keeps states in Redis, each under a key of its own for 30 days. Players share 64 hash tags, so that one script
+// RedisStates keeps states in Redis, each under a key of its own for 30 days. Players share 16 hash tags, so that one script
 // serves several of them on a cluster, too.
 //
-//	fairness:{0…63}:player  string  see encode
+//	fairness:{0…15}:player  string  see encode
 type RedisStates struct {
 	Redis redis.UniversalClient
 }
 
-const tags = 64
+const tags = 16
 
 //go:embed save.lua
 var saveText string
