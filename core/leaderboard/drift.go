@@ -28,8 +28,8 @@ type Window struct{ Board, ID string }
 // Drift is an entry that Redis holds otherwise than SQL, or not at all.
 type Drift struct{ Board, Window, Player string }
 
-// Compare looks whether Redis holds the entries that some players have in some windows as SQL has them: version, score, time
-// and player. It gives the number of entries it looked at and those that differ, in order of board, window and player.
+// Compare looks whether Redis holds the entries that some players have in some windows as SQL has them: version, score, time,
+// player and whether others see him. It gives the number of entries it looked at and those that differ, in order of board, window and player.
 //
 // What is being written is no drift: an entry that differs is looked at again after Settle, and only one that neither side
 // has touched meanwhile counts. A window that is being rebuilt is left out. An entry that only Redis has is not looked for.
@@ -68,7 +68,7 @@ func (r *Ranking) Compare(ctx context.Context, windows []Window, players []strin
 
 // difference is what the two sides have of one entry that they disagree about.
 type difference struct {
-	version     int64  // in SQL
+	version     int64  // in SQL, with the changes of the player's visibility
 	held, score string // in Redis
 }
 
@@ -77,6 +77,10 @@ type difference struct {
 func (r *Ranking) differing(ctx context.Context, keys []place) (map[place]difference, int, error) {
 	slices.SortFunc(keys, place.compare)
 	rows, err := r.Entries.read(ctx, r.DB.Queries, keys)
+	if err != nil {
+		return nil, 0, fmt.Errorf("compare ranking: %w", err)
+	}
+	hidden, err := r.visibilities(ctx, players(slices.Collect(maps.Values(rows))))
 	if err != nil {
 		return nil, 0, fmt.Errorf("compare ranking: %w", err)
 	}
@@ -113,11 +117,12 @@ func (r *Ranking) differing(ctx context.Context, keys []place) (map[place]differ
 		}
 		entries += len(c.rows)
 		for i, row := range c.rows {
-			d := difference{row.Version, reply[2*i], reply[2*i+1]}
+			v := hidden[row.Player]
+			want := c.appendRow(nil, row, v) // player, version, score, member
+			order, _ := strconv.ParseFloat(fmt.Sprint(want[2]), 64)
+			d := difference{row.Version + v.changes, reply[2*i], reply[2*i+1]}
 			score, err := strconv.ParseFloat(d.score, 64)
-			same := err == nil && score == float64(standing(c.order, row.Score)) &&
-				d.held == strconv.FormatInt(row.Version, 10)+":"+member(row.AchievedAt, row.Player)
-			if !same {
+			if err != nil || score != order || d.held != fmt.Sprintf("%d:%s", want[1], want[3]) {
 				differ[place{row.Board, row.Window, row.Player}] = d
 			}
 		}

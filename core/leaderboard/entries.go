@@ -96,9 +96,10 @@ func entryTable() store.Table {
 	}
 }
 
-// Each calls fn for every row of a window in ranking order: score, who reached it first, player id. It reads in pages and
-// holds one of them at a time; fn may use q. What changes meanwhile may be seen before or after, twice or not at all: a
-// window whose order must be exact has stopped changing.
+// Each calls fn for every row of a window in ranking order: score, who reached it first, player id. Rows of hidden players are
+// left out. It reads in pages and holds one of them at a time; fn may use q. What changes meanwhile may be seen before or after,
+// twice or not at all: a window whose order must be exact has stopped changing. A player who is hidden or shown meanwhile is in
+// or not.
 func (e Entries) Each(ctx context.Context, q store.Queries, board, window string, fn func(Row) error) error {
 	b, ok := e.Boards(board)
 	if !ok {
@@ -113,8 +114,8 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 		if q.Dialect == store.MySQL {
 			after, args = byRange, []any{board, window, last[0], last[0], last[1], last[1], last[2]}
 		}
-		return q.Each(ctx, entryRead+"board = ? AND window_id = ? AND "+after+
-			" ORDER BY standing, achieved_at, player_id LIMIT ?", append(args, pageSize), add)
+		return q.Each(ctx, entryRead+"board = ? AND window_id = ? AND "+after+" AND "+seen+
+			" ORDER BY standing, achieved_at, player_id LIMIT ?", append(args, "", pageSize), add)
 	}, func(rows []Row) error {
 		end := rows[len(rows)-1]
 		last = []any{standing(b.Order, end.Score), end.AchievedAt.UnixMilli(), end.Player}
@@ -128,8 +129,8 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 }
 
 // eachPage reads a window in the order of player ids, a page at a time, as far as its projection needs it: player, score, time
-// and version. A row never moves in that order, so every row that is there all the while is seen once, however its score
-// changes. fn may keep the page.
+// and version, also of hidden players. A row never moves in that order, so every row that is there all the while is seen once,
+// however its score changes. fn may keep the page.
 func (e Entries) eachPage(ctx context.Context, q store.Queries, board, window string, fn func([]Row) error) error {
 	const query = "SELECT player_id, score, achieved_at, version FROM entry " +
 		"WHERE board = ? AND window_id = ? AND player_id > ? ORDER BY player_id LIMIT ?"
@@ -149,10 +150,9 @@ func (e Entries) eachPage(ctx context.Context, q store.Queries, board, window st
 	})
 }
 
-// Count is the number of rows of a window.
+// Count is the number of rows of a window, without those of hidden players.
 func (e Entries) Count(ctx context.Context, q store.Queries, board, window string) (int64, error) {
-	var n int64
-	err := q.Row(ctx, "SELECT COUNT(*) FROM entry WHERE board = ? AND window_id = ?", []any{board, window}, &n)
+	n, err := count(ctx, q, board, window, "", "1 = 1")
 	if err != nil {
 		return 0, fmt.Errorf("count entries: %w", err)
 	}

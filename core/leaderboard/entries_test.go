@@ -139,15 +139,18 @@ func TestEntriesEachUsesTheIndex(t *testing.T) {
 	db := storetest.SQLite(t)
 	var plan []string
 	require.NoError(t, db.Each(t.Context(), "EXPLAIN QUERY PLAN "+entryRead+
-		"board = 'b' AND window_id = 'w' AND (standing, achieved_at, player_id) > (1, 1, 'a') ORDER BY standing, achieved_at, player_id LIMIT 5",
-		nil, func(scan func(...any) error) error {
+		"board = 'b' AND window_id = 'w' AND (standing, achieved_at, player_id) > (1, 1, 'a') AND "+seen+" ORDER BY standing, achieved_at, player_id LIMIT 5",
+		[]any{""}, func(scan func(...any) error) error {
 			var id, parent, unused int
 			var detail string
 			err := scan(&id, &parent, &unused, &detail)
 			plan = append(plan, detail)
 			return err
 		}))
-	require.Equal(t, []string{"SEARCH entry USING INDEX entry_standing (board=? AND window_id=? AND (standing,achieved_at,player_id)>(?,?,?))"}, plan)
+	require.Equal(t, "SEARCH entry USING INDEX entry_standing (board=? AND window_id=? AND (standing,achieved_at,player_id)>(?,?,?))", plan[0])
+	for _, step := range plan { // a sort would be a step of its own
+		require.NotContains(t, step, "TEMP B-TREE")
+	}
 }
 
 // TestEntriesMergeConcurrently has transactions of different players write neighbouring rows.

@@ -2,7 +2,8 @@
 --
 -- KEYS     1 ranking (zset)  2 players (hash)  3 lease of a rebuild
 -- ARGV     1 form  2 token of the rebuild that writes, or ''  3 its lease in ms
---          then for each row, of which there are 1 to 1000: player, version, score, member
+--          then for each row, of which there are 1 to 1000: player, version, score, member; of a hidden player the score is
+--          +inf and the member is followed by a colon and the score that he has
 -- returns  1 the projection is complete  0 it is not  -1 the rebuild lost its lease, nothing was written
 if ARGV[2] ~= '' then
   if redis.call('GET', KEYS[3]) ~= ARGV[2] then
@@ -29,18 +30,18 @@ local held = redis.call('HMGET', KEYS[2], unpack(players))
 local left, order, places, n = {}, {}, {}, 0
 for i = 1, #players do
   local row = newest[players[i]]
-  local version, member = ARGV[row + 1], ARGV[row + 3]
-  local known, place = 0, member
+  local version, score, place = ARGV[row + 1], ARGV[row + 2], ARGV[row + 3]
+  local member = score == '+inf' and string.match(place, '^[^:]+') or place
+  local known, before = 0, member
   if held[i] then
-    local colon = string.find(held[i], ':', 1, true)
-    known, place = tonumber(string.sub(held[i], 1, colon - 1)), string.sub(held[i], colon + 1)
+    known, before = string.match(held[i], '^(%d+):([^:]+)')
   end
-  if tonumber(version) > known then
-    if place ~= member then
-      left[#left + 1] = place
+  if tonumber(version) > tonumber(known) then
+    if before ~= member then
+      left[#left + 1] = before
     end
-    order[n + 1], order[n + 2] = ARGV[row + 2], member
-    places[n + 1], places[n + 2] = players[i], version .. ':' .. member
+    order[n + 1], order[n + 2] = score, member
+    places[n + 1], places[n + 2] = players[i], version .. ':' .. place
     n = n + 2
   end
 end

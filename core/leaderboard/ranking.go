@@ -29,7 +29,8 @@ import (
 //	rank:{board:window}:rebuild  string token of the rebuild that is under way, until its lease ends
 //	rank:epoch                   hash   the epoch, and the servers that held it
 //
-// Every entry has its place in the zset's own ascending order: score, who reached it first, player id.
+// Every entry has its place in the zset's own ascending order: score, who reached it first, player id. A hidden player has the
+// score +inf there, behind everybody whom reads show, and version:member:standing in the hash, for himself to be shown.
 //
 // A window whose hash does not name the form and the epoch, or whose keys differ in size, is not complete: nobody reads ranks
 // from it, and whoever meets it rebuilds it from SQL; meanwhile SQL answers for it. A rank is therefore right or not given,
@@ -47,6 +48,8 @@ type Ranking struct {
 	SQLReads prometheus.Counter
 	// Settle is how long a committed row may take to be projected before Compare calls it a drift; default 2s.
 	Settle time.Duration
+	// Served lists the windows that are not archived yet, for Hide, Show and Resume. One that takes no entry yet may be missing.
+	Served func(context.Context) ([]Window, error)
 
 	cursors  cursors
 	rebuilds singleflight.Group
@@ -98,11 +101,18 @@ func NewRanking(rdb redis.UniversalClient, db *store.DB, entries Entries, cursor
 	}, nil
 }
 
-// Project writes committed rows into Redis. It may be repeated and come in any order, late or twice: a row replaces only an
-// older version of itself. It never waits for a rebuild; where a window is not complete it writes what it was given and sets a
-// rebuild going. Rows of a board that the catalog no longer has are left out, since nobody can read them. Rows of one window
-// that stand side by side cost the least.
+// Project writes committed rows into Redis, those of hidden players as such. It may be repeated and come in any order, late or
+// twice: a row replaces only an older version of itself. It never waits for a rebuild; where a window is not complete it writes
+// what it was given and sets a rebuild going. Rows of a board that the catalog no longer has are left out, since nobody can read
+// them. Rows of one window that stand side by side cost the least.
 func (r *Ranking) Project(ctx context.Context, rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	hidden, err := r.visibilities(ctx, players(rows)) // after the commit of the rows, and not in their transaction
+	if err != nil {
+		return fmt.Errorf("project rows: %w", err)
+	}
 	var calls []call
 	for len(rows) > 0 {
 		board, id, n := rows[0].Board, rows[0].Window, 1
@@ -110,7 +120,7 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 			n++
 		}
 		if w, err := r.window(board, id); err == nil {
-			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n])})
+			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n], hidden)})
 		}
 		rows = rows[n:]
 	}
@@ -209,8 +219,8 @@ func (r *Ranking) repair(ctx context.Context, w window) <-chan singleflight.Resu
 
 // rebuild empties the projection, copies every row from SQL and then marks it complete, all under a lease.
 //
-// Nothing is missing afterwards. Take any change of a row: it is committed, then projected. If it was committed before the
-// page it belongs to was read, the page has it. Otherwise it is projected after the projection was emptied, and stays. The
+// Nothing is missing afterwards. Take any change of a row, or of its player's visibility: it is committed, then projected. If it
+// was committed before the page it belongs to was read, the page has it. Otherwise it is projected after the projection was emptied, and stays. The
 // order of the two writes does not matter, because the newer version wins. Pages go by player id, so that a row cannot slip
 // from a page not yet read into one that was.
 //
@@ -249,13 +259,21 @@ var errLeaseLost = errors.New("another rebuild took over")
 // fill copies every row of the window and marks it complete. It is false when another rebuild took over. The next page is
 // read while one is written, so that SQL and Redis both work all the time; no more than three are held.
 func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error) {
-	copied, pages := 0, make(chan []Row, 1)
+	type page struct {
+		rows    []Row
+		players map[string]visibility
+	}
+	copied, pages := 0, make(chan page, 1)
 	group, copying := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pages)
 		return r.Entries.eachPage(copying, r.DB.Queries, w.board, w.id, func(rows []Row) error {
+			players, err := r.visibilitiesFrom(copying, rows[0].Player, rows[len(rows)-1].Player)
+			if err != nil {
+				return err
+			}
 			select {
-			case pages <- rows:
+			case pages <- page{rows, players}:
 				return nil
 			case <-copying.Done():
 				return copying.Err()
@@ -263,9 +281,9 @@ func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error
 		})
 	})
 	group.Go(func() error {
-		for rows := range pages {
-			copied += len(rows)
-			if err := r.copy(copying, w, token, rows); err != nil {
+		for page := range pages {
+			copied += len(page.rows)
+			if err := r.copy(copying, w, token, page.rows, page.players); err != nil {
 				return err
 			}
 		}
@@ -290,10 +308,10 @@ func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error
 }
 
 // copy writes a page of a rebuild in one round trip, in which others get their turn between the scripts.
-func (r *Ranking) copy(ctx context.Context, w window, token string, rows []Row) error {
+func (r *Ranking) copy(ctx context.Context, w window, token string, rows []Row, players map[string]visibility) error {
 	var calls []call
 	for some := range slices.Chunk(rows, scriptRows) {
-		calls = append(calls, call{window: w, args: w.rowArgs(token, some)})
+		calls = append(calls, call{window: w, args: w.rowArgs(token, some, players)})
 	}
 	if err := r.exchange(ctx, projectScript, calls); err != nil {
 		return store.RedisError("rebuild ranking", err)
@@ -324,9 +342,9 @@ func (r *Ranking) window(board, id string) (window, error) {
 	if !ok {
 		return window{}, fault.BoardNotFound.Errorf("there is no board %q", board)
 	}
-	w := window{board: board, id: id, order: b.Order, form: "1:desc:"}
+	w := window{board: board, id: id, order: b.Order, form: "2:desc:"}
 	if standing(b.Order, 1) > 0 {
-		w.form = "1:asc:"
+		w.form = "2:asc:"
 	}
 	w.form += strconv.FormatInt(r.epoch.Load(), 10)
 	return w, nil
@@ -340,13 +358,22 @@ func (w window) keys() []string {
 }
 
 // rowArgs are the arguments of project.lua.
-func (w window) rowArgs(token string, rows []Row) []any {
+func (w window) rowArgs(token string, rows []Row, players map[string]visibility) []any {
 	args := make([]any, 0, 3+4*len(rows))
 	args = append(args, w.form, token, rebuildLease.Milliseconds())
 	for _, row := range rows {
-		args = append(args, row.Player, row.Version, standing(w.order, row.Score), member(row.AchievedAt, row.Player))
+		args = w.appendRow(args, row, players[row.Player])
 	}
 	return args
+}
+
+// appendRow adds those of one row.
+func (w window) appendRow(args []any, row Row, v visibility) []any {
+	place := member(row.AchievedAt, row.Player)
+	if v.hidden {
+		return append(args, row.Player, row.Version+v.changes, "+inf", place+":"+strconv.FormatInt(standing(w.order, row.Score), 10))
+	}
+	return append(args, row.Player, row.Version+v.changes, standing(w.order, row.Score), place)
 }
 
 // timeWidth is the width of achieved-at in a member.

@@ -73,8 +73,12 @@ func ranked(board string, rows []Row) []Ranked {
 
 // paged reads a window from its first page to the last one and back again.
 func paged(t require.TestingT, r *Ranking, board, window string, limit int) []Ranked {
+	return allPages(t, r, Query{Board: board, Window: window, Limit: limit})
+}
+
+// allPages reads what q asks for from the first page to the last one and back again.
+func allPages(t require.TestingT, r *Ranking, q Query) []Ranked {
 	var forth, back []Ranked
-	q := Query{Board: board, Window: window, Limit: limit}
 	page, err := r.Page(ctxOf(t), q)
 	require.NoError(t, err)
 	require.Empty(t, page.Prev)
@@ -83,7 +87,7 @@ func paged(t require.TestingT, r *Ranking, board, window string, limit int) []Ra
 		if page.Next == "" {
 			break
 		}
-		require.Len(t, page.Rows, limit)
+		require.Len(t, page.Rows, q.Limit)
 		q.Cursor = page.Next
 		page, err = r.Page(ctxOf(t), q)
 		require.NoError(t, err)
@@ -105,10 +109,14 @@ func paged(t require.TestingT, r *Ranking, board, window string, limit int) []Ra
 
 // checkAround compares a player's neighbourhood with the window's whole order.
 func checkAround(t require.TestingT, r *Ranking, board, window string, want []Ranked, i, limit int) {
-	page, err := r.Around(ctxOf(t), board, window, want[i].Player, limit)
+	checkAroundFor(t, r, Query{Board: board, Window: window, Limit: limit}, want, i)
+}
+
+func checkAroundFor(t require.TestingT, r *Ranking, q Query, want []Ranked, i int) {
+	page, err := r.Around(ctxOf(t), q, want[i].Player)
 	require.NoError(t, err)
-	n := min(limit, len(want))
-	first := max(0, min(i-limit/2, len(want)-n))
+	n := min(q.Limit, len(want))
+	first := max(0, min(i-q.Limit/2, len(want)-n))
 	require.Equal(t, want[first:first+n], page.Rows)
 	require.Equal(t, int64(len(want)), page.Count)
 	require.Equal(t, first > 0, page.Prev != "")
@@ -172,14 +180,14 @@ func TestRankingModel(t *testing.T) {
 			require.Equal(t, want[:min(3, len(want))], top.Rows)
 			for i, row := range want {
 				checkAround(t, r, board, window, want, i, rapid.IntRange(1, 7).Draw(t, "around"))
-				one, err := r.Player(ctxOf(t), board, window, row.Player)
+				one, err := r.Player(ctxOf(t), Query{Board: board, Window: window}, row.Player)
 				require.NoError(t, err)
 				require.Equal(t, row, one)
 			}
 			n, err := r.Count(ctxOf(t), board, window)
 			require.NoError(t, err)
 			require.Equal(t, int64(len(want)), n)
-			_, err = r.Player(ctxOf(t), board, window, "nobody")
+			_, err = r.Player(ctxOf(t), Query{Board: board, Window: window}, "nobody")
 			require.ErrorIs(t, err, fault.NotRanked)
 			require.Equal(t, want, ranked(board, allRows(t, db, board, window)))
 
@@ -190,7 +198,7 @@ func TestRankingModel(t *testing.T) {
 			for i := range want {
 				checkAround(t, without, board, window, want, i, rapid.IntRange(1, 7).Draw(t, "around without Redis"))
 			}
-			_, err = without.Player(ctxOf(t), board, window, "nobody")
+			_, err = without.Player(ctxOf(t), Query{Board: board, Window: window}, "nobody")
 			require.ErrorIs(t, err, fault.NotRanked)
 		})
 	})
@@ -358,7 +366,7 @@ func TestRedisLosesThings(t *testing.T) {
 				return rdb.ZRem(ctx, order, member(some.AchievedAt, some.Player)).Err()
 			},
 			"a player":        func(ctx context.Context) error { return rdb.HDel(ctx, players, some.Player).Err() },
-			"its other order": func(ctx context.Context) error { return rdb.HSet(ctx, players, "", "1:asc:0").Err() },
+			"its other order": func(ctx context.Context) error { return rdb.HSet(ctx, players, "", "2:asc:0").Err() },
 			"all but new rows": func(ctx context.Context) error {
 				_ = rdb.Del(ctx, order, players).Err()
 				return r.Project(ctx, rows[:5])
@@ -370,7 +378,7 @@ func TestRedisLosesThings(t *testing.T) {
 			"the scripts": func(ctx context.Context) error { return rdb.ScriptFlush(ctx).Err() },
 		} {
 			require.NoError(t, lose(t.Context()), name)
-			one, err := r.Player(t.Context(), "sum", "w", some.Player)
+			one, err := r.Player(t.Context(), Query{Board: "sum", Window: "w"}, some.Player)
 			require.NoError(t, err, name)
 			require.Equal(t, some, one, name)
 			require.NoError(t, lose(t.Context()), name)
@@ -388,7 +396,7 @@ func TestProjectSetsARebuildGoing(t *testing.T) {
 		rows := mergeScores(t, db, tied("best", "w", 50)...)
 		require.NoError(t, r.Project(t.Context(), rows[:1]))
 		require.Eventually(t, func() bool {
-			return rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val() == "1:desc:0"
+			return rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val() == "2:desc:0"
 		}, 10*time.Second, time.Millisecond)
 		require.Equal(t, int64(50), rdb.ZCard(t.Context(), "rank:{best:w}:order").Val())
 	})
@@ -405,7 +413,7 @@ func TestAScriptCacheIsNotNeeded(t *testing.T) {
 		rows := mergeScores(t, db, Score{Board: "sum", Window: "w", Player: "p", Score: 1, At: at(int64(i)), EventID: fmt.Sprint(i), Fresh: true},
 			Score{Board: "best", Window: "w", Player: "p", Score: 1, At: at(int64(i)), EventID: fmt.Sprint(i), Fresh: true})
 		require.NoError(t, r.Project(t.Context(), rows))
-		one, err := r.Player(t.Context(), "sum", "w", "p")
+		one, err := r.Player(t.Context(), Query{Board: "sum", Window: "w"}, "p")
 		require.NoError(t, err)
 		require.Equal(t, int64(i+1), one.Score)
 	}
@@ -634,7 +642,7 @@ func TestEmptyWindow(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, n)
 		for _, player := range []string{"p", ""} {
-			_, err = r.Around(t.Context(), "best", "w", player, 10)
+			_, err = r.Around(t.Context(), Query{Board: "best", Window: "w", Limit: 10}, player)
 			require.ErrorIs(t, err, fault.NotRanked)
 			require.ErrorIs(t, err, fault.NotFound)
 		}
@@ -659,8 +667,14 @@ func reads(r *Ranking, board string) map[string]func(context.Context) error {
 			_, err := r.Page(ctx, Query{Board: board, Window: "w", Limit: 10, Cursor: at})
 			return err
 		},
-		"around":  func(ctx context.Context) error { _, err := r.Around(ctx, board, "w", "p", 5); return err },
-		"player":  func(ctx context.Context) error { _, err := r.Player(ctx, board, "w", "p"); return err },
+		"around": func(ctx context.Context) error {
+			_, err := r.Around(ctx, Query{Board: board, Window: "w", Limit: 5}, "p")
+			return err
+		},
+		"player": func(ctx context.Context) error {
+			_, err := r.Player(ctx, Query{Board: board, Window: "w"}, "p")
+			return err
+		},
 		"count":   func(ctx context.Context) error { _, err := r.Count(ctx, board, "w"); return err },
 		"rebuild": func(ctx context.Context) error { return r.Rebuild(ctx, board, "w") },
 	}
@@ -721,7 +735,7 @@ func TestRedisDown(t *testing.T) {
 	}
 	require.NoError(t, server.Restart())
 	server.FlushAll()
-	one, err := r.Player(t.Context(), "best", "w", "p")
+	one, err := r.Player(t.Context(), Query{Board: "best", Window: "w"}, "p")
 	require.NoError(t, err)
 	require.Equal(t, Ranked{Rank: 1, TiedRank: 1, Player: "p", Score: 1, AchievedAt: at(1)}, one)
 }
@@ -734,20 +748,20 @@ func TestSQLDown(t *testing.T) {
 	r := newRanking(t, up, rdb)
 	rows := mergeScores(t, up, Score{Board: "best", Window: "w", Player: "p", Score: 1, At: at(1), EventID: "e", Fresh: true})
 	require.NoError(t, r.Project(t.Context(), rows))
-	require.NoError(t, r.ensure(t.Context(), window{board: "best", id: "w", form: "1:desc:0"}))
+	require.NoError(t, r.ensure(t.Context(), window{board: "best", id: "w", form: "2:desc:0"}))
 
 	broken := newRanking(t, down, rdb)
-	one, err := broken.Player(t.Context(), "best", "w", "p") // a complete projection needs no SQL
+	one, err := broken.Player(t.Context(), Query{Board: "best", Window: "w"}, "p") // a complete projection needs no SQL
 	require.NoError(t, err)
 	require.Equal(t, int64(1), one.Rank)
 	require.ErrorIs(t, broken.Rebuild(t.Context(), "best", "w"), fault.DatabaseUnavailable)
-	_, err = broken.Player(t.Context(), "best", "w", "p") // and is not thrown away for one that cannot be made
+	_, err = broken.Player(t.Context(), Query{Board: "best", Window: "w"}, "p") // and is not thrown away for one that cannot be made
 	require.NoError(t, err)
 	require.NoError(t, broken.Drop(t.Context(), "best", "w"))
-	_, err = broken.Player(t.Context(), "best", "w", "p")
+	_, err = broken.Player(t.Context(), Query{Board: "best", Window: "w"}, "p")
 	require.ErrorIs(t, err, fault.DatabaseUnavailable)
 	require.Zero(t, rdb.Exists(t.Context(), "rank:{best:w}:rebuild").Val(), "the lease was given back")
-	_, err = r.Player(t.Context(), "best", "w", "p")
+	_, err = r.Player(t.Context(), Query{Board: "best", Window: "w"}, "p")
 	require.NoError(t, err)
 }
 

@@ -29,6 +29,7 @@ type Ranked struct {
 // Query asks for a page of a window.
 type Query struct {
 	Board, Window string
+	Viewer        string // who is asking: while hidden, he sees himself ranked, and the others behind him; "": nobody
 	Limit         int
 	Cursor        string // Next or Prev of another page of the window; "": from the first rank
 }
@@ -36,7 +37,7 @@ type Query struct {
 // Page is a stretch of a window in ranking order.
 type Page struct {
 	Rows  []Ranked
-	Count int64  // rows the whole window has
+	Count int64  // rows that the viewer sees in the whole window
 	Next  string // cursor of the rows after these; "": there are none
 	Prev  string // cursor of the rows before these; "": there are none
 }
@@ -56,7 +57,7 @@ func (r *Ranking) Page(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	if q.Cursor == "" {
-		return r.page(ctx, w, q.Limit, spot{from: top})
+		return r.page(ctx, w, q.Limit, spot{from: top, viewer: q.Viewer})
 	}
 	at, err := r.cursors.open(q.Cursor)
 	switch {
@@ -73,7 +74,7 @@ func (r *Ranking) Page(ctx context.Context, q Query) (Page, error) {
 	if at.before {
 		from = before
 	}
-	return r.page(ctx, w, q.Limit, spot{from: from, standing: standing(w.order, at.score), member: at.member})
+	return r.page(ctx, w, q.Limit, spot{from: from, viewer: q.Viewer, standing: standing(w.order, at.score), member: at.member})
 }
 
 // CursorWindow says which board and window a cursor is of. What was not made here is fault.MalformedCursor.
@@ -83,25 +84,27 @@ func (r *Ranking) CursorWindow(text string) (board, window string, err error) {
 }
 
 // Around gives the player's row with its neighbours, the player in the middle; near an end of the window there are more on
-// the other side, so that there are as many rows as the limit, or all there are. An absent player is fault.NotRanked.
-func (r *Ranking) Around(ctx context.Context, board, window, player string, limit int) (Page, error) {
-	w, err := r.window(board, window)
+// the other side, so that there are as many rows as q's limit, or all there are. q's cursor is not used. A player who is absent,
+// or hidden and not the viewer, is fault.NotRanked.
+func (r *Ranking) Around(ctx context.Context, q Query, player string) (Page, error) {
+	w, err := r.window(q.Board, q.Window)
 	if err != nil {
 		return Page{}, err
 	}
-	return r.page(ctx, w, limit, spot{from: around, player: player})
+	return r.page(ctx, w, q.Limit, spot{from: around, viewer: q.Viewer, player: player})
 }
 
-// Player gives one player's row. An absent one is fault.NotRanked.
-func (r *Ranking) Player(ctx context.Context, board, window, player string) (Ranked, error) {
-	page, err := r.Around(ctx, board, window, player, 1)
+// Player gives one player's row, as Around does.
+func (r *Ranking) Player(ctx context.Context, q Query, player string) (Ranked, error) {
+	q.Limit = 1
+	page, err := r.Around(ctx, q, player)
 	if err != nil {
 		return Ranked{}, err
 	}
 	return page.Rows[0], nil
 }
 
-// Count is the number of rows of a window.
+// Count is the number of rows of a window, without those of hidden players.
 func (r *Ranking) Count(ctx context.Context, board, window string) (int64, error) {
 	w, err := r.window(board, window)
 	if err != nil {
@@ -141,6 +144,7 @@ func (r *Ranking) cursor(w window, row Ranked, before bool) string {
 // spot is where in the order of a window a read begins.
 type spot struct {
 	from     string
+	viewer   string // "": nobody
 	standing int64  // after, before: of the row there
 	member   string // after, before: of the row there
 	player   string // around
@@ -204,7 +208,7 @@ func (r *Ranking) readRedis(ctx context.Context, w window, limit int, at spot) (
 		ctx = patient
 	}
 	for range readTries {
-		reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], append([]any{w.form, limit, at.from}, at.args()...)...).Slice()
+		reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], append([]any{w.form, limit, at.viewer, at.from}, at.args()...)...).Slice()
 		if err != nil {
 			return stretch{}, store.RedisError("read ranking", err)
 		}

@@ -15,7 +15,7 @@ import (
 func (w window) readSQL(ctx context.Context, db *store.DB, limit int, at spot) (stretch, error) {
 	var got stretch
 	err := db.Snapshot(ctx, func(q store.Queries) error {
-		in := reader{q, w}
+		in := reader{q, w, at.viewer}
 		var err error
 		if got.count, err = in.count(ctx, "1 = 1"); err != nil {
 			return err
@@ -36,10 +36,11 @@ func (w window) readSQL(ctx context.Context, db *store.DB, limit int, at spot) (
 	return got, nil
 }
 
-// reader asks about one window.
+// reader asks about one window, as its viewer sees it.
 type reader struct {
 	store.Queries
 	window
+	viewer string
 }
 
 // notAfter holds for the rows up to a place in the order. MySQL finds the range in an OR, and SQLite does too for a count.
@@ -50,10 +51,7 @@ func notAfterArgs(standing, achievedAt int64, player string) []any {
 }
 
 func (r reader) count(ctx context.Context, condition string, args ...any) (int64, error) {
-	var n int64
-	err := r.Row(ctx, "SELECT COUNT(*) FROM entry WHERE board = ? AND window_id = ? AND "+condition,
-		append([]any{r.board, r.id}, args...), &n)
-	return n, err
+	return count(ctx, r.Queries, r.board, r.id, r.viewer, condition, args...)
 }
 
 // begin gives the index of the first row of a read, −1 when its player is not ranked, and how many rows follow at most.
@@ -74,8 +72,8 @@ func (r reader) begin(ctx context.Context, count int64, limit int, at spot) (fir
 		return first, int(end - first), err
 	case around:
 		var place, achieved int64
-		err := r.Row(ctx, "SELECT standing, achieved_at FROM entry WHERE board = ? AND window_id = ? AND player_id = ?",
-			[]any{r.board, r.id, at.player}, &place, &achieved)
+		err := r.Row(ctx, "SELECT standing, achieved_at FROM entry WHERE board = ? AND window_id = ? AND player_id = ? AND "+seen,
+			[]any{r.board, r.id, at.player, r.viewer}, &place, &achieved)
 		if errors.Is(err, sql.ErrNoRows) {
 			return -1, 0, nil
 		}
@@ -91,9 +89,9 @@ func (r reader) begin(ctx context.Context, count int64, limit int, at spot) (fir
 // rows gives some rows from an index on, without their ranks.
 func (r reader) rows(ctx context.Context, first int64, limit int) ([]Ranked, error) {
 	var rows []Ranked
-	query := `SELECT standing, achieved_at, player_id FROM entry WHERE board = ? AND window_id = ?
-		ORDER BY standing, achieved_at, player_id LIMIT ? OFFSET ?`
-	err := r.Each(ctx, query, []any{r.board, r.id, limit, first}, func(scan func(...any) error) error {
+	query := "SELECT standing, achieved_at, player_id FROM entry WHERE board = ? AND window_id = ? AND " + seen +
+		" ORDER BY standing, achieved_at, player_id LIMIT ? OFFSET ?"
+	err := r.Each(ctx, query, []any{r.board, r.id, r.viewer, limit, first}, func(scan func(...any) error) error {
 		var row Ranked
 		var place, achieved int64
 		err := scan(&place, &achieved, &row.Player)

@@ -154,7 +154,7 @@ func (a *App) ranked(w http.ResponseWriter, r *http.Request, _ caller) error {
 		}
 		return a.standing(w, r, in, final(standing), nil)
 	}
-	row, err := a.ranking.Player(r.Context(), in.Board, in.ID, player)
+	row, err := a.ranking.Player(r.Context(), leaderboard.Query{Board: in.Board, Window: in.ID}, player)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (a *App) around(w http.ResponseWriter, r *http.Request, c caller) error {
 		before := max(0, min(standing.Rank-1-int64(n-1)/2, header.Entries-int64(n)))
 		return a.archivePage(w, r, in, before, n)
 	}
-	page, err := a.ranking.Around(r.Context(), in.Board, in.ID, player, n)
+	page, err := a.ranking.Around(r.Context(), leaderboard.Query{Board: in.Board, Window: in.ID, Limit: n}, player)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS visibility (
+	player_id VARCHAR(63) NOT NULL PRIMARY KEY,
+	hidden    SMALLINT NOT NULL,
+	changes   BIGINT NOT NULL,
+	projected BIGINT NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */
