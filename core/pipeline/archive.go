@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,8 @@ import (
 	"liveops/core/store"
 )
 
-// Archive closes the windows that ended and keeps their final standings. Between that it restores what Redis lost and looks for
-// drift: it compares, a few players a tick and over time all of them, their balances with the ledger and their entries in Redis
+// Archive closes the windows that ended and keeps their final standings. Between that it restores what Redis lost, hides and shows
+// players where that was cut, and looks for drift: it compares, a few players a tick and over time all of them, their balances with the ledger and their entries in Redis
 // with those in SQL.
 type Archive struct {
 	Catalog func() *catalog.Catalog
@@ -32,7 +33,7 @@ type Archive struct {
 }
 
 // Sweep handles one tick of the timer: it lays out the windows ahead, takes every window that is due one or more steps
-// on, restores what Redis lost, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
+// on, restores what Redis lost, finishes hiding players, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
 func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	added, err := a.Windows.Materialise(ctx, a.Catalog())
 	if err != nil {
@@ -45,7 +46,7 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		// From here on the archive answers. A projection that stays because this fails is only memory.
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
 	}
-	restored := a.Restore.Run(ctx)
+	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
@@ -147,7 +148,20 @@ func (a *Archive) rebuild(ctx context.Context, drifts []leaderboard.Drift) error
 	return errors.Join(problems...)
 }
 
-// Standings gives the archive a window's entries in ranking order, each with its ranks.
+// Served lists the windows that are not archived, those ahead too, for the rankings to hide players in.
+func Served(windows *season.Windows) func(context.Context) ([]leaderboard.Window, error) {
+	return func(ctx context.Context) ([]leaderboard.Window, error) {
+		served, err := windows.Served(ctx, time.UnixMilli(math.MaxInt64))
+		list := make([]leaderboard.Window, len(served))
+		for i, w := range served {
+			list[i] = leaderboard.Window{Board: w.Board, ID: w.ID}
+		}
+		return list, err
+	}
+}
+
+// Standings gives the archive a window's entries in ranking order, each with its ranks. Hidden players have none and leave no
+// gap. An archive never changes: who is hidden after it was made stays in it, and who is shown again does not come into it.
 type Standings struct {
 	Entries leaderboard.Entries
 }

@@ -100,6 +100,8 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		CatalogVersion: func() int { return p.game.Version }, Owner: "test",
 	}
 
+	p.ranking.Served = pipeline.Served(windows)
+
 	p.gateway = &pipeline.Gateway{
 		Catalog: current, Gate: p.gate, Bus: p.bus, Queue: "events", Now: p.now, Log: slog.New(slog.DiscardHandler),
 	}

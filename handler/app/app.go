@@ -177,6 +177,7 @@ func New(config Config, options Options) (*App, error) {
 		DB: a.db, Now: options.Now, Grace: time.Duration(game.Fairness.Grace), Standings: pipeline.Standings{Entries: entries},
 		CatalogVersion: func() int { return current().Version }, Owner: owner(),
 	}
+	a.ranking.Served = pipeline.Served(a.windows)
 
 	a.gateway = &pipeline.Gateway{
 		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
