@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/leaderboard"
 	"liveops/core/season"
@@ -84,15 +85,6 @@ func (a *App) find(r *http.Request) (season.Window, error) {
 	return a.windows.Get(r.Context(), name, id)
 }
 
-// findPlayer resolves the window and the player of the path.
-func (a *App) findPlayer(r *http.Request) (in season.Window, player string, err error) {
-	if player, err = playerID(r); err != nil {
-		return in, "", err
-	}
-	in, err = a.find(r)
-	return in, player, err
-}
-
 // entry is one ranked player.
 type entry struct {
 	Rank       int64  `json:"rank"`
@@ -116,13 +108,33 @@ func (a *App) standing(w http.ResponseWriter, r *http.Request, in season.Window,
 	return web.JSON(w, http.StatusOK, answer)
 }
 
+// query asks for rows of the path's window as the player of ?viewer= sees them: while he is hidden, he is ranked for himself. An
+// unsigned request may not name one: with him and without, it would tell anybody who is hidden.
+func (a *App) query(r *http.Request, c caller, limit int) (season.Window, leaderboard.Query, error) {
+	viewer, detail := r.URL.Query().Get("viewer"), ""
+	switch {
+	case viewer == "":
+	case c.key.ID == "":
+		detail = "viewer is for signed requests"
+	case !event.ValidPlayerID(viewer):
+		detail = "viewer is the id of a player"
+	}
+	if detail != "" {
+		return season.Window{}, leaderboard.Query{}, &fault.Error{
+			Code: fault.MalformedRequest, Detail: detail, Fields: []fault.Field{{Pointer: "/viewer", Code: fault.FieldRange}},
+		}
+	}
+	in, err := a.find(r)
+	return in, leaderboard.Query{Board: in.Board, Window: in.ID, Viewer: viewer, Limit: limit}, err
+}
+
 // board answers the top of a window, or the page after a cursor.
 func (a *App) board(w http.ResponseWriter, r *http.Request, c caller) error {
 	n, err := limit(r, c, 10)
 	if err != nil {
 		return err
 	}
-	in, err := a.find(r)
+	in, q, err := a.query(r, c, n)
 	if err != nil {
 		return err
 	}
@@ -132,9 +144,8 @@ func (a *App) board(w http.ResponseWriter, r *http.Request, c caller) error {
 		}
 		return a.archivePage(w, r, in, 0, n)
 	}
-	page, err := a.ranking.Page(r.Context(), leaderboard.Query{
-		Board: in.Board, Window: in.ID, Limit: n, Cursor: r.URL.Query().Get("cursor"),
-	})
+	q.Cursor = r.URL.Query().Get("cursor")
+	page, err := a.ranking.Page(r.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -142,8 +153,12 @@ func (a *App) board(w http.ResponseWriter, r *http.Request, c caller) error {
 }
 
 // ranked answers one player's place.
-func (a *App) ranked(w http.ResponseWriter, r *http.Request, _ caller) error {
-	in, player, err := a.findPlayer(r)
+func (a *App) ranked(w http.ResponseWriter, r *http.Request, c caller) error {
+	player, err := playerID(r)
+	if err != nil {
+		return err
+	}
+	in, q, err := a.query(r, c, 1)
 	if err != nil {
 		return err
 	}
@@ -154,7 +169,7 @@ func (a *App) ranked(w http.ResponseWriter, r *http.Request, _ caller) error {
 		}
 		return a.standing(w, r, in, final(standing), nil)
 	}
-	row, err := a.ranking.Player(r.Context(), leaderboard.Query{Board: in.Board, Window: in.ID}, player)
+	row, err := a.ranking.Player(r.Context(), q, player)
 	if err != nil {
 		return err
 	}
@@ -167,7 +182,11 @@ func (a *App) around(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	in, player, err := a.findPlayer(r)
+	player, err := playerID(r)
+	if err != nil {
+		return err
+	}
+	in, q, err := a.query(r, c, n)
 	if err != nil {
 		return err
 	}
@@ -184,7 +203,7 @@ func (a *App) around(w http.ResponseWriter, r *http.Request, c caller) error {
 		before := max(0, min(standing.Rank-1-int64(n-1)/2, header.Entries-int64(n)))
 		return a.archivePage(w, r, in, before, n)
 	}
-	page, err := a.ranking.Around(r.Context(), leaderboard.Query{Board: in.Board, Window: in.ID, Limit: n}, player)
+	page, err := a.ranking.Around(r.Context(), q, player)
 	if err != nil {
 		return err
 	}
