@@ -28,13 +28,14 @@ var allowed = map[string][]string{
 	"core/signing":     base,
 	"core/gate":        base,
 	"core/fairness":    base,
+	"core/journal":     base,
 	"core/rejected":    base,
 	"core/progression": base,
 	"core/receipt":     base,
 	"core/leaderboard": base,
 	"core/season":      base,
 
-	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/rejected",
+	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
 		"core/progression", "core/receipt", "core/leaderboard", "core/season"),
 }
 
