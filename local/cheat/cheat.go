@@ -244,7 +244,8 @@ func (c *cheats) ramp(events []event.Event) ([]event.Event, bool) {
 	}
 	main := ""
 	for _, name := range slices.Sorted(maps.Keys(places)) {
-		if len(places[name]) > len(places[main]) {
+		// Of boards that are fed alike, the one with more to gain.
+		if d := len(places[name]) - len(places[main]); d > 0 || d == 0 && c.medians[name] > c.medians[main] {
 			main = name
 		}
 	}

@@ -7,10 +7,13 @@ import (
 	"cmp"
 	"compress/gzip"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +84,18 @@ func ReadGames(file io.Reader) ([]Game, error) {
 	return games, err
 }
 
+// Recorded finds a file of the optional folder of real games: in LIVEOPS_DATA, or else beside the repository as seen from the
+// folder of a package in local.
+func Recorded(name string) (path string, found bool) {
+	dir := os.Getenv("LIVEOPS_DATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	path = filepath.Join(dir, name)
+	_, err := os.Stat(path) //nolint:gosec // whoever runs the tests names the folder
+	return path, err == nil
+}
+
 // MakeUp makes up n games of some players, the same for the same arguments. The players meet often and times collide.
 func MakeUp(n, players int) []Game {
 	rng := rand.New(rand.NewPCG(7, 11))
@@ -120,6 +135,17 @@ type Event struct {
 	OccurredAt string         `json:"occurred_at"`
 	SessionID  string         `json:"session_id"`
 	Data       map[string]any `json:"data"`
+}
+
+// Write writes events as NDJSON.
+func Write(to io.Writer, events []Event) error {
+	lines := json.NewEncoder(to)
+	for _, e := range events {
+		if err := lines.Encode(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Key is what tells an event from all others.

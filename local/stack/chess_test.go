@@ -2,7 +2,6 @@ package stack_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -20,17 +19,6 @@ import (
 	"liveops/local/replay"
 )
 
-// dataFile finds a file of the optional folder of real games beside the repository.
-func dataFile(name string) (string, bool) {
-	dir := os.Getenv("LIVEOPS_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	path := filepath.Join(dir, name)
-	_, err := os.Stat(path)
-	return path, err == nil
-}
-
 // opened opens a file of that folder and has it read.
 func opened[T any](t *testing.T, path string, read func(io.Reader) (T, error)) T {
 	t.Helper()
@@ -45,9 +33,7 @@ func opened[T any](t *testing.T, path string, read func(io.Reader) (T, error)) T
 func ndjson(t *testing.T, events []oracle.Event) io.Reader {
 	t.Helper()
 	var buffer bytes.Buffer
-	for _, e := range events {
-		require.NoError(t, json.NewEncoder(&buffer).Encode(e))
-	}
+	require.NoError(t, oracle.Write(&buffer, events))
 	return &buffer
 }
 
@@ -59,7 +45,7 @@ func TestChessMonth(t *testing.T) {
 	})
 	t.Run("real", func(t *testing.T) {
 		t.Parallel()
-		path, found := dataFile("lichess_rapid_2022_11.csv.gz")
+		path, found := oracle.Recorded("lichess_rapid_2022_11.csv.gz")
 		if !found {
 			t.Skip("the recorded games do not lie beside the repository (LIVEOPS_DATA)")
 		}
@@ -122,7 +108,7 @@ func TestRealStandings(t *testing.T) {
 	t.Parallel()
 	names := []string{"daily_2022_06_18", "daily_2022_06_19", "weekly_2022_06_16", "u1700_2022_06_20", "marathon_2022_04_16"}
 	for _, name := range names {
-		path, found := dataFile("standings_" + name + ".csv.gz")
+		path, found := oracle.Recorded("standings_" + name + ".csv.gz")
 		if !found {
 			t.Skip("the recorded standings do not lie beside the repository (LIVEOPS_DATA)")
 		}
