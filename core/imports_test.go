@@ -106,7 +106,7 @@ func TestProductionLinksNoStandIn(t *testing.T) {
 	t.Parallel()
 	deps := list(t, "liveops/handler")[0].Deps
 	require.Contains(t, deps, "github.com/go-sql-driver/mysql")
-	for _, standIn := range []string{"modernc.org/sqlite", "github.com/alicebob/miniredis/v2", "github.com/stretchr/testify/require"} {
+	for _, standIn := range []string{"modernc.org/sqlite", "github.com/alicebob/miniredis/v2", "github.com/stretchr/testify/require", "gonum.org/v1/plot"} {
 		require.NotContains(t, deps, standIn)
 	}
 	for _, d := range deps {
