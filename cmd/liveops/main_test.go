@@ -77,6 +77,10 @@ func TestErrors(t *testing.T) {
 		{"sample --events 0", "", exitUsage, "--players and --events must be at least 1 (see liveops sample --help)"},
 		{"sample --players=-1", "", exitUsage, "at least 1"},
 		{"sample --until yesterday", "", exitUsage, "--until"},
+		{"sample --cheats 1.5", "", exitUsage, "--cheats must be 0 to 1"},
+		{"sample --labels x", "", exitUsage, "--labels goes with --cheats"},
+		{"sample --events 1 --cheats 1", "", exitFailed, "nobody plays enough"},
+		{"sample --cheats .1 --labels " + dir + "/none/x", "", exitFailed, "no such file"},
 
 		{"replay", "", exitUsage, "missing flags: --secret-file"},
 		{"replay - --secret-file " + dir + "/none", "", exitUsage, "no such file"},
@@ -105,6 +109,25 @@ func TestErrors(t *testing.T) {
 		{"verify -", "x", exitUsage, "missing flags: --secret-file"},
 		{"verify - --url http:// --secret-file " + secret, "x", exitUsage, "--url must look like"},
 		{"verify - --url " + nobody + " --secret-file " + secret, "x", exitFailed, "connection refused"},
+
+		{"simulate --events -", "", exitUsage, "missing flags: --policy=FILE"},
+		{"simulate --policy " + arena, "", exitUsage, "give --events, or --db with --from and --to"},
+		{"simulate --policy " + dir + "/none --events -", "", exitUsage, "no such file"},
+		{"simulate --policy " + arena + " --events " + dir + "/none", "", exitUsage, "no such file"},
+		{"simulate --policy " + arena + " --events - --from 2026-11-22T12:00:00Z", "", exitUsage, "go with --db, without --events"},
+		{"simulate --policy " + arena + " --events - --save x", "", exitUsage, "go with --db, without --events"},
+		{"simulate --policy " + arena + " --db sqlite:x --from 2026-11-22T12:00:00Z", "", exitUsage, "--from before --to"},
+		{"simulate --policy " + arena + " --db sqlite:x --from 2026-11-22T12:00:00Z --to 2026-11-22T12:00:00Z", "", exitUsage, "--from before --to"},
+		{"simulate --policy " + arena + " --events - --batch 0", "", exitUsage, "--batch and --examples must be at least 1"},
+		{"simulate --policy " + arena + " --events - --plot x.gif", "", exitUsage, "--plot must end in .svg or .png"},
+		{"simulate --policy " + arena + " --events - --format xml", "", exitUsage, "--format must be one of"},
+		{"simulate --policy " + secret + " --events -", "", exitFailed, "catalog " + secret},
+		{"simulate --policy " + arena + " --current " + secret + " --events -", "", exitFailed, "catalog " + secret},
+		{"simulate --policy " + arena + " --events -", good + "\nnonsense\n", exitFailed, "-: line 2: malformed-json"},
+		{"simulate --policy " + arena + " --events - --labels " + secret, good, exitFailed, "the first line must be player_id,label"},
+		{"simulate --policy " + arena + " --events - --plot " + dir + "/none/x.svg", good, exitFailed, "no such file"},
+		{"simulate --policy " + arena + " --db sqlite:" + dir + "/empty.db --from 2026-11-22T12:00:00Z --to 2026-11-23T12:00:00Z", "", exitFailed, "has `liveops migrate` run?"},
+		{"simulate --policy " + arena + " --db postgres://host/name --from 2026-11-22T12:00:00Z --to 2026-11-23T12:00:00Z", "", exitFailed, "neither mysql nor sqlite"},
 
 		{"redrive", "", exitUsage, "missing flags: --secret-file"},
 		{"redrive --limit=-1 --secret-file " + secret, "", exitUsage, "--limit must not be negative"},
@@ -139,7 +162,7 @@ func TestHelp(t *testing.T) {
 
 	parser, err := kong.New(&commands{})
 	require.NoError(t, err)
-	require.Len(t, parser.Model.Children, 10)
+	require.Len(t, parser.Model.Children, 11)
 	for _, child := range parser.Model.Children {
 		require.Contains(t, o.out, "\n  "+child.Name+" ")
 		help := command(t, "", child.Name, "--help")
