@@ -174,14 +174,22 @@ func TestThresholdsOfTheLadder(t *testing.T) {
 	clean := cheat.Crowd{Seed: 2, Players: 150, Days: 4, From: noon.Truncate(24 * time.Hour), Board: "points"}.Play()
 	events, labels, err := cheat.Inject(clean, cheat.Options{Seed: 2, Share: .1, Game: game})
 	require.NoError(t, err)
-	policy := simulate.Policy{Game: game}
-	s := simulate.Simulation{Current: policy, Candidate: policy, Labels: labels, Thresholds: true}
+	current := *game // is of no interest
+	s := simulate.Simulation{
+		Current: simulate.Policy{Game: &current}, Candidate: simulate.Policy{Game: game}, Labels: labels, Thresholds: true,
+		Ladder: func(game *catalog.Catalog, now func() time.Time) simulate.Judge {
+			if game == &current {
+				return nobody{}
+			}
+			return simulate.NewLadder(game, now)
+		},
+	}
 	report, err := s.Run(t.Context(), simulate.Events(events))
 	require.NoError(t, err)
 	require.Len(t, report.Curves, 3)
 	for _, curve := range report.Curves {
 		require.NotEqual(t, curve.Points[0].Found, curve.Points[len(curve.Points)-1].Found, "%s finds the same whatever its limit", curve.Rule)
-		for i := 0; i < len(curve.Points); i += 12 {
+		for i := 0; i < len(curve.Points); i += 20 {
 			requirePoint(t, s, simulate.Events(events), curve.Rule, curve.Points[i])
 		}
 	}
