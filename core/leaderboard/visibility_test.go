@@ -212,11 +212,11 @@ func TestHideAmongWriters(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
 		windows := []Window{{"latest", "w"}, {"sum", "w"}}
 		rankings := []*Ranking{serving(t, db, rdb, windows...), serving(t, db, rdb, windows...)}
-		mergeScores(t, db, append(tied("latest", "w", 600), tied("sum", "w", 600)...)...)
+		mergeScores(t, db, append(tied("latest", "w", 300), tied("sum", "w", 300)...)...)
 		for _, w := range windows {
 			require.NoError(t, rankings[0].Rebuild(t.Context(), w.Board, w.ID))
 		}
-		const writers, hiders, rounds = 3, 3, 12
+		const writers, hiders, rounds = 3, 3, 8
 		write := func(w, i int) error {
 			var scores []Score
 			for p := range hiders {
@@ -294,7 +294,7 @@ func TestHideAmongWriters(t *testing.T) {
 		require.Len(t, hidden, hiders*writers)
 		for _, w := range windows {
 			want := ranked(w.Board, allRows(t, db, w.Board, w.ID))
-			require.Len(t, want, 600)
+			require.Len(t, want, 300)
 			require.Equal(t, want, paged(t, rankings[1], w.Board, w.ID, 400))
 			_, drifts, err := rankings[0].Compare(t.Context(), windows, hidden)
 			require.NoError(t, err)
