@@ -148,7 +148,7 @@ type Suspicion struct {
 // Baseline is the population that a score is compared with: of each period that ended, one score of each player.
 type Baseline struct {
 	Period  Duration `yaml:"period"`  // default 24h
-	Periods int      `yaml:"periods"` // how many of them count; default 28
+	Periods int      `yaml:"periods"` // how many of them count at most; default 28
 }
 
 // Rule configures one rule of the ladder.

@@ -50,7 +50,7 @@ func Rules() map[string]Rule {
 		string(fault.MinimumInterval): {Mode: "enforce", Verdict: "throttle"},
 		string(fault.ScoreVelocity):   {Mode: "enforce", Verdict: "deny", Points: 5},
 		string(fault.OwnHistory):      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 6, After: 20},
-		string(fault.Population):      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 3.5, After: 200},
+		string(fault.Population):      {Mode: "enforce", Verdict: "flag", Points: 2, Limit: 3.5, After: 500},
 		string(fault.RegularTiming):   {Mode: "enforce", Verdict: "flag", Points: 5, Limit: 0.05, After: 50},
 	}
 }

@@ -39,10 +39,12 @@ type crowds struct {
 	sums  map[recent]crowd
 }
 
-// recent is some periods before one.
+// recent is as many of the periods before one as it takes to have enough votes, and not more than so many. So a game whose scores
+// grow is compared with what they are, not with what they were.
 type recent struct {
 	Past
 	periods int
+	enough  int64
 }
 
 // remembers bounds the periods that are remembered: some hundred bins each.
@@ -60,7 +62,7 @@ func (c *crowds) look(ctx context.Context, from Baselines, p *policy, views []*v
 		}
 	}
 	for s := range crowds {
-		r := recent{Past{s.String(), views[0].period, p.width}, p.game.Fairness.Baseline.Periods}
+		r := recent{Past{s.String(), views[0].period, p.width}, p.game.Fairness.Baseline.Periods, p.enough}
 		known, err := c.of(ctx, from, r)
 		if err != nil {
 			return err
@@ -97,7 +99,9 @@ func (c *crowds) of(ctx context.Context, from Baselines, r recent) (crowd, error
 	maps.Copy(c.ended, found)
 	sum := Histogram{}
 	for _, past := range pasts {
-		sum.add(c.ended[past])
+		if sum.add(c.ended[past]); sum.votes() >= r.enough {
+			break
+		}
 	}
 	c.sums[r] = sum.crowd()
 	return c.sums[r], nil

@@ -201,9 +201,10 @@ type policy struct {
 	game  *catalog.Catalog
 	rungs []rung
 	width int64 // minutes of a baseline's period
-	// Which statistics are kept, and how many intervals a look at the timing takes.
+	// Which statistics are kept, how many intervals a look at the timing takes, and how many votes make a baseline.
 	habits, compared, timed bool
 	beats                   int64
+	enough                  int64
 }
 
 // rung is a rule that is not off.
@@ -224,7 +225,7 @@ func policyOf(game *catalog.Catalog) *policy {
 		case fault.OwnHistory:
 			p.habits = true
 		case fault.Population:
-			p.compared = true
+			p.compared, p.enough = true, int64(settings.After)
 		case fault.RegularTiming:
 			p.timed, p.beats = true, int64(settings.After)
 		}

@@ -59,10 +59,7 @@ func middle(bin int) float64 { return (float64(bin) + .5) * binWidth }
 
 // crowd sums a histogram up.
 func (h Histogram) crowd() crowd {
-	c := crowd{most: math.Inf(1)}
-	for _, votes := range h {
-		c.size += votes
-	}
+	c := crowd{size: h.votes(), most: math.Inf(1)}
 	if c.size == 0 {
 		return c
 	}
@@ -75,6 +72,13 @@ func (h Histogram) crowd() crowd {
 	slices.SortFunc(bins, func(a, b int) int { return cmp.Or(cmp.Compare(distance(a), distance(b)), a-b) })
 	c.away = rounded(distance(h.at(bins, (c.size+1)/2)))
 	return c
+}
+
+func (h Histogram) votes() (sum int64) {
+	for _, votes := range h {
+		sum += votes
+	}
+	return sum
 }
 
 // at is the bin of the vote with this number, counted from 1 in the order of bins.

@@ -212,7 +212,7 @@ func TestThePopulationOfDaysBefore(t *testing.T) {
 		}
 		require.Len(t, flags, 2)
 		require.Equal(t, int64(10), flags["cheat1"].Baseline, "one voice a player and day, the cheat's too")
-		require.Equal(t, int64(20), flags["cheat2"].Baseline)
+		require.Equal(t, int64(10), flags["cheat2"].Baseline, "the day before is enough")
 		require.Equal(t, "population", flags["cheat2"].Rule)
 
 		got, err = ladder().Judge(t.Context(), []event.Accepted{cheat(3), cheat(2), cheat(30)})
