@@ -145,7 +145,7 @@ type Suspicion struct {
 	Case     int      `yaml:"case"`      // so many points open a case; default 10
 }
 
-// Baseline is the population that a score is compared with: of each period that ended, one score of each player.
+// Baseline is the population that a score is compared with: a few scores of each player and period that ended.
 type Baseline struct {
 	Period  Duration `yaml:"period"`  // default 24h
 	Periods int      `yaml:"periods"` // how many of them count at most; default 28

@@ -103,6 +103,7 @@ func (s *series) append(b []byte) []byte {
 	}
 	if parts&hasVoted != 0 {
 		b = binary.AppendVarint(b, s.voted)
+		b = binary.AppendVarint(b, s.scores)
 	}
 	if parts&hasTold != 0 {
 		b = appendFloat(binary.AppendVarint(b, s.told), s.toldAt)
@@ -275,7 +276,7 @@ func (r *reader) series(s *series) {
 		s.rhythm = rhythm{at + r.number(), r.number(), r.float(), r.float()}
 	}
 	if parts&hasVoted != 0 {
-		s.voted = r.number()
+		s.voted, s.scores = r.number(), r.number()
 	}
 	if parts&hasTold != 0 {
 		s.told, s.toldAt = r.number(), r.float()

@@ -2,6 +2,7 @@ package fairness
 
 import (
 	"crypto/sha256"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -63,7 +64,8 @@ type series struct {
 	cells    []cell  // points gathered, by time: where the catalog sets a velocity
 	habit    habit
 	rhythm   rhythm
-	voted    int64   // the last period, in minutes, in which the player had a say in the baseline
+	voted    int64   // the last period, in minutes, in which the player had a say in the baseline,
+	scores   int64   // and how many scores he has had in it
 	told     int64   // the last period, in minutes, in which the player was found far from the population,
 	toldAt   float32 // and how far
 }
@@ -140,8 +142,8 @@ func (f *features) remember(r remembered, now time.Time) {
 	}
 }
 
-// count takes an event that has an effect into the statistics that some rule looks at. It gives the player's say in the
-// baseline, unless he had one in this period.
+// count takes an event that has an effect into the statistics that some rule looks at. It says whether the player has a say in the
+// baseline with it: he has with fewer and fewer of his scores, so that those of a whole day are heard, and nobody's count for much.
 func (f *features) count(v *view, p *policy, found []Finding) (bin int, has bool) {
 	at := v.At.UnixMilli()
 	if every := v.game.Events[v.Type].Every.Std(); every > 0 {
@@ -160,11 +162,14 @@ func (f *features) count(v *view, p *policy, found []Finding) (bin int, has bool
 	if slices.ContainsFunc(found, func(f Finding) bool { return f.Rule == string(fault.Population) }) {
 		s.told, s.toldAt = v.period, float32(v.x)
 	}
-	if !v.measured || !p.compared || v.period <= s.voted {
+	if !v.measured || !p.compared || v.period < s.voted {
 		return 0, false
 	}
-	s.voted = v.period
-	return binOf(v.x), true
+	if v.period > s.voted {
+		s.voted, s.scores = v.period, 0
+	}
+	s.scores++
+	return binOf(v.x), bits.OnesCount64(uint64(s.scores)) == 1 // the 1st, 2nd, 4th, 8th and so on
 }
 
 // happened adds an instant, and forgets those that nothing will be compared with.

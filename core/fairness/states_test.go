@@ -188,7 +188,7 @@ func TestThePopulationOfDaysBefore(t *testing.T) {
 		}
 		day := func(d, players int) (events []event.Accepted) {
 			for i := range players {
-				for game := range 3 { // of which one counts
+				for game := range 3 { // of which the first and the second have a say
 					e := score(fmt.Sprint("d", d, "-", game), noon().AddDate(0, 0, d).Add(time.Duration(game)*time.Minute), "free", float64(1000+10*i))
 					e.PlayerID = fmt.Sprint("player", i)
 					events = append(events, e)
@@ -211,8 +211,8 @@ func TestThePopulationOfDaysBefore(t *testing.T) {
 			}
 		}
 		require.Len(t, flags, 2)
-		require.Equal(t, int64(10), flags["cheat1"].Baseline, "one voice a player and day, the cheat's too")
-		require.Equal(t, int64(10), flags["cheat2"].Baseline, "the day before is enough")
+		require.Equal(t, int64(19), flags["cheat1"].Baseline, "the cheat has a say too")
+		require.Equal(t, int64(19), flags["cheat2"].Baseline, "the day before is enough")
 		require.Equal(t, "population", flags["cheat2"].Rule)
 
 		got, err = ladder().Judge(t.Context(), []event.Accepted{cheat(3), cheat(2), cheat(30)})
@@ -311,7 +311,7 @@ func someFeatures(r *rapid.T) *features {
 		if rapid.Bool().Draw(r, "rest") {
 			s.habit = habit{rapid.Int64Range(1, 1000).Draw(r, "n"), rapid.Float32().Draw(r, "mean"), rapid.Float32().Draw(r, "variance")}
 			s.rhythm = rhythm{number("last"), number("n"), rapid.Float32().Draw(r, "mean"), rapid.Float32().Draw(r, "away")}
-			s.voted, s.told, s.toldAt = number("voted"), number("told"), 1
+			s.voted, s.scores, s.told, s.toldAt = rapid.Int64Range(1, 1<<40).Draw(r, "voted"), number("scores"), number("told"), 1
 			if s.told == 0 {
 				s.toldAt = 0
 			}
