@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"strings"
 	"time"
 
 	"liveops/core/catalog"
@@ -141,9 +142,6 @@ func caseID(kind, occasion string) string { return derived("case", kind, occasio
 
 // derived is an id of 32 characters that follows from parts without line feeds, and from them alone.
 func derived(parts ...string) string {
-	h := sha256.New()
-	for _, part := range parts {
-		h.Write([]byte(part + "\n"))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:16])
 }

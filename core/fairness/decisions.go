@@ -3,66 +3,106 @@ package fairness
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
+	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/store"
 )
 
-// Decisions keeps decisions with their evidence. It owns the table decision.
-type Decisions struct {
-	DB *store.DB
+// DecisionFilter is what Decisions lists. Empty fields ask for nothing.
+type DecisionFilter struct {
+	Player   string
+	Rule     string // of the first finding
+	Verdict  Verdict
+	From, To time.Time // when it was judged: from From on, before To
+	After    string    // the next of the page before; empty: from the newest
+	Limit    int       // 1 to 1000; outside of that it is moved to the nearer end
 }
 
-const decisionColumns = "decision_id, player_id, event_id, verdict, rule, rule_version, mode, evidence, decided_at"
+const decisionColumns = "decision_id, player_id, event_id, verdict, rule, rule_version, mode, evidence, decided_at, catalog_version"
 
-// Record keeps the decisions that have evidence and leaves out the others. A decision is kept once: recording it again
-// changes nothing.
-func (d *Decisions) Record(ctx context.Context, decisions []Decision) error {
-	var rows [][]any
-	seen := map[string]bool{}
-	// In one order everywhere, so that two replicas with the same batch wait for each other instead of deadlocking.
-	for _, one := range slices.SortedFunc(slices.Values(decisions), func(a, b Decision) int { return strings.Compare(a.ID, b.ID) }) {
-		if len(one.Evidence) == 0 || seen[one.ID] {
-			continue
-		}
-		seen[one.ID] = true
-		evidence, err := json.Marshal(one.Evidence)
+// DecisionID is the id of the decision on an event, if there is one.
+func DecisionID(player, id string) string {
+	return derived("decision", event.Event{PlayerID: player, ID: id}.Identity())
+}
+
+func insertDecisions(ctx context.Context, q store.Queries, decisions []Decision) error {
+	rows := make(map[string][]any, len(decisions))
+	for _, d := range decisions {
+		evidence, err := json.Marshal(d.Evidence)
 		if err != nil {
-			return fmt.Errorf("write the evidence of decision %s: %w", one.ID, err)
+			return fmt.Errorf("write the evidence of decision %s: %w", d.ID, err)
 		}
-		rows = append(rows, []any{
-			one.ID, one.PlayerID, one.EventID, string(one.Verdict), one.Rule, one.RuleVersion, one.Mode, string(evidence), one.At.UnixMilli(),
-		})
+		rows[d.ID] = []any{
+			d.ID, d.PlayerID, d.EventID, string(d.Verdict), d.Rule, d.RuleVersion, d.Mode, string(evidence), d.At.UnixMilli(), d.CatalogVersion,
+		}
 	}
-	table := store.Table{Name: "decision", Columns: strings.Split(decisionColumns, ", "), Key: []string{"decision_id"}}
-	if err := table.InsertMissing(ctx, d.DB.Queries, rows); err != nil {
-		return fmt.Errorf("record %d decisions: %w", len(rows), err)
+	table := store.Table{
+		Name: "fairness_decision", Key: []string{"decision_id"},
+		Columns: []string{
+			"decision_id", "player_id", "event_id", "verdict", "rule", "rule_version", "mode", "evidence", "decided_at", "catalog_version",
+		},
 	}
-	return nil
+	return table.Insert(ctx, q, inOrder(rows))
 }
 
-// Get gives one decision, or fault.DecisionNotFound.
-func (d *Decisions) Get(ctx context.Context, id string) (Decision, error) {
-	var one Decision
-	err := d.DB.Each(ctx, "SELECT "+decisionColumns+" FROM decision WHERE decision_id = ?", []any{id}, func(scan func(...any) error) error {
-		var evidence string
-		var at int64
-		if err := scan(&one.ID, &one.PlayerID, &one.EventID, &one.Verdict, &one.Rule, &one.RuleVersion, &one.Mode, &evidence, &at); err != nil {
-			return err
-		}
-		one.Code, one.At = fault.Code(one.Rule), time.UnixMilli(at).UTC()
-		return json.Unmarshal([]byte(evidence), &one.Evidence)
-	})
+// Decision gives one decision, or fault.DecisionNotFound.
+func (r *Records) Decision(ctx context.Context, id string) (Decision, error) {
+	found, err := r.decisions(ctx, " WHERE decision_id = ?", []any{id})
 	switch {
 	case err != nil:
 		return Decision{}, fmt.Errorf("read decision: %w", err)
-	case one.ID == "":
+	case len(found) == 0:
 		return Decision{}, fault.DecisionNotFound.Errorf("there is no decision with this id")
 	}
-	return one, nil
+	return found[0], nil
+}
+
+// Decisions lists decisions, newest first, and gives the After of the next page, empty at the end. An After that it did not give
+// is fault.MalformedCursor.
+func (r *Records) Decisions(ctx context.Context, f DecisionFilter) ([]Decision, string, error) {
+	var c conditions
+	c.equal("player_id", f.Player)
+	c.equal("rule", f.Rule)
+	c.equal("verdict", string(f.Verdict))
+	if !f.From.IsZero() {
+		c.add("decided_at >= ?", f.From.UnixMilli())
+	}
+	if !f.To.IsZero() {
+		c.add("decided_at < ?", f.To.UnixMilli())
+	}
+	limit := min(max(f.Limit, 1), maxList)
+	rest, err := c.page(f.After, "decided_at", "decision_id", limit)
+	if err != nil {
+		return nil, "", err
+	}
+	list, err := r.decisions(ctx, rest, c.args)
+	if err != nil {
+		return nil, "", fmt.Errorf("list decisions: %w", err)
+	}
+	if len(list) <= limit {
+		return list, "", nil
+	}
+	return list[:limit], cursor(list[limit-1].At, list[limit-1].ID), nil
+}
+
+func (r *Records) decisions(ctx context.Context, rest string, args []any) ([]Decision, error) {
+	var list []Decision
+	err := r.DB.Each(ctx, "SELECT "+decisionColumns+" FROM fairness_decision"+rest, args, func(scan func(...any) error) error {
+		var d Decision
+		var evidence string
+		var at int64
+		err := scan(&d.ID, &d.PlayerID, &d.EventID, &d.Verdict, &d.Rule, &d.RuleVersion, &d.Mode, &evidence, &at, &d.CatalogVersion)
+		if err != nil {
+			return err
+		}
+		d.Code, d.At = fault.Code(d.Rule), time.UnixMilli(at).UTC()
+		err = json.Unmarshal([]byte(evidence), &d.Evidence)
+		list = append(list, d)
+		return err
+	})
+	return list, err
 }

@@ -6,8 +6,6 @@ package fairness
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"time"
 
@@ -89,8 +87,7 @@ const maxEvidence = 16
 
 // decide makes the decision from all findings on an event, in the ladder's order.
 func decide(e event.Event, findings []Finding, at time.Time) Decision {
-	sum := sha256.Sum256([]byte("decision\n" + e.Identity()))
-	d := Decision{ID: hex.EncodeToString(sum[:16]), PlayerID: e.PlayerID, EventID: e.ID, Verdict: Allow}
+	d := Decision{ID: DecisionID(e.PlayerID, e.ID), PlayerID: e.PlayerID, EventID: e.ID, Verdict: Allow}
 	if len(findings) == 0 {
 		return d
 	}

@@ -18,6 +18,7 @@ const (
 	DuplicateKey       Code = "duplicate-key"
 	MalformedRequest   Code = "malformed-request"
 	MalformedCursor    Code = "malformed-cursor"
+	RequestInvalid     Code = "request-invalid"
 	BodyTooLarge       Code = "body-too-large"
 	TooManyEvents      Code = "too-many-events"
 	EventTooLarge      Code = "event-too-large"
@@ -116,6 +117,7 @@ var catalogue = map[Code]meaning{
 	DuplicateKey:       {Malformed, "An object names the same member twice"},
 	MalformedRequest:   {Malformed, "The request cannot be read"},
 	MalformedCursor:    {Malformed, "The cursor was not issued here"},
+	RequestInvalid:     {Invalid, "The request is not valid"},
 	BodyTooLarge:       {TooLarge, "The body is too large"},
 	TooManyEvents:      {TooLarge, "The batch holds too many events"},
 	EventTooLarge:      {TooLarge, "The event is too large"},

@@ -9,7 +9,6 @@ import (
 	"liveops/core/catalog"
 	"liveops/core/event"
 	"liveops/core/fairness"
-	"liveops/core/gate"
 	"liveops/core/rejected"
 )
 
@@ -17,50 +16,43 @@ import (
 type Fairness struct {
 	Catalog   func() *catalog.Catalog
 	Ladder    *fairness.Ladder
-	Decisions *fairness.Decisions
-	Blocks    *fairness.Blocks
-	Gate      *gate.Gate
+	Records   *fairness.Records
+	Sanctions *Sanctions
 	Rejected  rejector
 	Bus       bus.Publisher
 	Queue     string
 	Metrics   *Metrics
 }
 
-// Judge handles one batch of the queue "events". Everything it does may be repeated: verdicts are remembered, records have
-// ids of their own, the next queue and the ledger behind it take an event once. An event is forwarded last, so that an
-// unfair one is on record before anything of the batch goes on.
+// Judge handles one batch of the queue "events". Everything it does may be repeated: verdicts are remembered, a decision counts
+// when it is new on record, what it leads to is carried on each time, the next queue and the ledger behind it take an event once.
+// An event is forwarded last, so that an unfair one is on record, and its player kept out, before anything of the batch goes on.
 func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, error) {
 	events, trace, aside := decode("fairness", batch)
+	unreadable := len(aside)
+	began := time.Now()
 	decisions, err := f.Ladder.Judge(ctx, events)
 	if err != nil {
 		return nil, err
 	}
+	f.Metrics.DecisionTime.Observe(time.Since(began).Seconds())
 	var fair []event.Accepted
-	var notable []fairness.Decision
-	var blocks []fairness.Block
 	for i, d := range decisions {
-		if d.Rule != "" {
-			notable = append(notable, d)
-		}
-		if !d.Drops() {
+		if d.Drops() {
+			aside = append(aside, unfair(events[i], d))
+		} else {
 			fair = append(fair, events[i])
-			continue
-		}
-		aside = append(aside, unfair(events[i], d))
-		if d.Verdict == fairness.Deny {
-			blocks = append(blocks, fairness.Block{
-				PlayerID: d.PlayerID, DecisionID: d.ID, Reason: string(d.Code),
-				At: d.At, Until: d.At.Add(time.Duration(f.Catalog().Fairness.Block)),
-			})
 		}
 	}
-	if err := f.Decisions.Record(ctx, notable); err != nil {
+	recorded, err := f.Records.Record(ctx, decisions, f.Catalog().Fairness)
+	if err != nil {
 		return nil, err
 	}
+	f.count(recorded)
 	if err := f.Rejected.Put(ctx, aside); err != nil {
 		return nil, err
 	}
-	if err := f.block(ctx, blocks); err != nil {
+	if err := f.Sanctions.Project(ctx, recorded.Players...); err != nil {
 		return nil, err
 	}
 	out, err := messages(fair, trace)
@@ -74,47 +66,31 @@ func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, err
 	}
 	// Only now, so that a batch that failed and comes again counts once.
 	for _, d := range decisions {
-		f.Metrics.Decisions.WithLabelValues(string(d.Verdict)).Inc()
+		if len(d.Evidence) == 0 {
+			f.Metrics.Decisions.WithLabelValues(string(d.Verdict)).Inc()
+		}
 	}
-	for _, d := range notable {
-		f.Metrics.AnomalyFlags.WithLabelValues(d.Rule, d.Mode).Inc()
-	}
-	for _, r := range aside {
+	for _, r := range aside[:unreadable] {
 		f.Metrics.Dropped.WithLabelValues(string(r.Code)).Inc()
 	}
 	return Outcome{
-		slog.Int("forwarded", len(fair)),
-		slog.Int("dropped", len(aside)), slog.Int("blocked", len(blocks)),
+		slog.Int("forwarded", len(fair)), slog.Int("dropped", len(aside)),
+		slog.Int("blocked", recorded.Blocked), slog.Int("cases", recorded.Cases),
 	}, nil
 }
 
-// block records blocks and then tells the gate, which only knows a projection of them.
-func (f *Fairness) block(ctx context.Context, blocks []fairness.Block) error {
-	if len(blocks) == 0 {
-		return nil
-	}
-	if err := f.Blocks.Record(ctx, blocks); err != nil {
-		return err
-	}
-	return f.project(ctx, blocks)
-}
-
-// Restore tells the gate every block in force, because a Redis that was lost no longer knows them.
-func (f *Fairness) Restore(ctx context.Context, now time.Time) error {
-	blocks, err := f.Blocks.Active(ctx, now)
-	if err != nil {
-		return err
-	}
-	return f.project(ctx, blocks)
-}
-
-func (f *Fairness) project(ctx context.Context, blocks []fairness.Block) error {
-	for _, b := range blocks {
-		if err := f.Gate.Block(ctx, b.PlayerID, gate.Block{Reason: b.Reason, Until: b.Until, DecisionID: b.DecisionID}); err != nil {
-			return err
+// count counts what is new on record, and so counts once, whatever becomes of the batch.
+func (f *Fairness) count(recorded fairness.Recorded) {
+	for _, d := range recorded.New {
+		f.Metrics.Decisions.WithLabelValues(string(d.Verdict)).Inc()
+		for _, found := range d.Evidence {
+			f.Metrics.AnomalyFlags.WithLabelValues(found.Rule, found.Mode).Inc()
+		}
+		if d.Drops() {
+			f.Metrics.Dropped.WithLabelValues(string(d.Code)).Inc()
 		}
 	}
-	return nil
+	f.Metrics.CasesOpened.Add(float64(recorded.Cases))
 }
 
 func unfair(e event.Accepted, d fairness.Decision) rejected.Rejection {

@@ -40,7 +40,7 @@ func TestFairnessTakesOutWhatIsUnfair(t *testing.T) {
 		p := newPath(t, db, rdb)
 		outcome, err := p.fairness.Judge(t.Context(), foul(t))
 		require.NoError(t, err)
-		require.Equal(t, "[forwarded=3 dropped=4 blocked=2]", pipelineOutcome(outcome).String())
+		require.Equal(t, "[forwarded=3 dropped=4 blocked=1 cases=1]", pipelineOutcome(outcome).String())
 
 		var forwarded []string
 		for _, m := range p.queued(t, "progression") {
@@ -72,18 +72,20 @@ func TestFairnessTakesOutWhatIsUnfair(t *testing.T) {
 		require.Equal(t, map[string]fault.Code{
 			"odd": fault.MessageInvalid, "eve.unfair": fault.ImpossibleValue, "eve.also-unfair": fault.ImpossibleValue, "bob.k2": fault.MinimumInterval,
 		}, reasons)
-		require.Len(t, p.rows(t, "decision"), 3)
+		require.Len(t, p.rows(t, "fairness_decision"), 3)
 		require.Equal(t, map[string]int{
 			"fairness_decisions_total verdict=allow": 3, "fairness_decisions_total verdict=deny": 2, "fairness_decisions_total verdict=throttle": 1,
+			"fairness_decision_seconds": 1, "cases_opened_total": 1,
 			"anomaly_flags_total mode=enforce rule=impossible-value": 2, "anomaly_flags_total mode=enforce rule=minimum-interval": 1,
 			"dropped_events_total reason=message-invalid": 1, "dropped_events_total reason=impossible-value": 2, "dropped_events_total reason=minimum-interval": 1,
 		}, p.metrics(t))
 
 		// The deny is a block, for ten minutes, on the very next request; the throttle is none.
-		blocks, err := p.fairness.Blocks.Active(t.Context(), noon)
+		inForce, err := p.fairness.Records.InForce(t.Context(), "eve", "bob", "ada")
 		require.NoError(t, err)
+		require.Len(t, inForce, 1)
+		blocks := inForce["eve"]
 		require.Len(t, blocks, 1)
-		require.Equal(t, "eve", blocks[0].PlayerID)
 		require.Equal(t, noon.Add(10*time.Minute), blocks[0].Until)
 		_, _, err = p.gateway.Accept(t.Context(), submission("k1", false, xpText("next", "eve", 5)))
 		require.ErrorIs(t, err, fault.PlayerBlocked)
@@ -135,12 +137,13 @@ func TestFairnessIsCutAnywhere(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, len(foul(t)), counts.Active, "nothing is settled")
 			require.Zero(t, counts.Dead)
-			if len(p.rows(t, "decision")) > 0 || len(p.redis.Keys(t.Context(), "fairness:*").Val()) > 0 {
+			if len(p.rows(t, "fairness_decision")) > 0 || len(p.redis.Keys(t.Context(), "fairness:*").Val()) > 0 {
 				p.at(noon.Add(5 * time.Second)) // the redelivery comes later, and what was judged stays judged
 			}
 		}
 		require.NoError(t, p.take(t, "events", p.fairness.Judge))
 		judged := p.metrics(t)
+		delete(judged, "fairness_decision_seconds") // of every try
 		progression := map[string]bool{}
 		var order []string
 		for _, m := range p.queued(t, "progression") {
@@ -167,20 +170,24 @@ func TestFairnessIsCutAnywhere(t *testing.T) {
 				p.fairness.Ladder.States = fairness.RedisStates{Redis: deadRedis(t)}
 				return func() { p.fairness.Ladder.States = working }
 			},
-			"recording decisions": func(t *testing.T, p *path) func() {
-				working := p.fairness.Decisions
-				p.fairness.Decisions = &fairness.Decisions{DB: deadDB(t)}
-				return func() { p.fairness.Decisions = working }
+			"recording": func(t *testing.T, p *path) func() {
+				working := p.fairness.Records
+				p.fairness.Records = &fairness.Records{DB: deadDB(t), Now: p.now}
+				return func() { p.fairness.Records = working }
 			},
 			"keeping the rejected": func(t *testing.T, p *path) func() {
 				working := p.fairness.Rejected
 				p.fairness.Rejected = failing{t}
 				return func() { p.fairness.Rejected = working }
 			},
-			"recording blocks": func(t *testing.T, p *path) func() {
-				working := p.fairness.Blocks
-				p.fairness.Blocks = &fairness.Blocks{DB: deadDB(t)}
-				return func() { p.fairness.Blocks = working }
+			"reading what is in force": func(t *testing.T, p *path) func() {
+				working := p.fairness.Sanctions.Records
+				p.fairness.Sanctions.Records = &fairness.Records{DB: deadDB(t), Now: p.now}
+				return func() { p.fairness.Sanctions.Records = working }
+			},
+			"hiding": func(_ *testing.T, p *path) func() {
+				p.hidden.err = fault.RedisUnavailable.Wrap(errDown, "down")
+				return func() { p.hidden.err = nil }
 			},
 			"telling the gate": func(t *testing.T, p *path) func() {
 				working := p.gate.Redis
@@ -225,10 +232,10 @@ func TestFairnessRulesInShadow(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, p.queued(t, "progression"), 1)
 		require.Empty(t, p.rows(t, "rejected"))
-		require.Empty(t, p.rows(t, "player_block"))
-		require.Len(t, p.rows(t, "decision"), 1, "the evidence is kept")
+		require.Empty(t, p.rows(t, "sanction"))
+		require.Len(t, p.rows(t, "fairness_decision"), 1, "the evidence is kept")
 		require.Equal(t, map[string]int{
-			"fairness_decisions_total verdict=allow": 1, "anomaly_flags_total mode=shadow rule=impossible-value": 1,
+			"fairness_decision_seconds": 1, "fairness_decisions_total verdict=allow": 1, "anomaly_flags_total mode=shadow rule=impossible-value": 1,
 		}, p.metrics(t))
 		_, _, err = p.gateway.Accept(t.Context(), submission("k", false, xpText("next", "eve", 5)))
 		require.NoError(t, err)
@@ -243,24 +250,4 @@ func TestFairnessPublishesNothingOfABatchThatIsAllBad(t *testing.T) {
 	_, err := p.fairness.Judge(t.Context(), []bus.Message{{ID: "odd", Body: []byte("{}")}})
 	require.NoError(t, err, "there is nothing to publish")
 	require.Len(t, p.rows(t, "rejected"), 1)
-}
-
-// A Redis that was emptied gets the blocks in force back from the database, and no others.
-func TestBlocksAreRestored(t *testing.T) {
-	t.Parallel()
-	rdb, server := storetest.Miniredis(t)
-	p := newPath(t, storetest.SQLite(t), rdb)
-	require.NoError(t, p.fairness.Blocks.Record(t.Context(), []fairness.Block{
-		{PlayerID: "eve", DecisionID: "d1", Reason: "impossible-value", At: noon, Until: noon.Add(time.Minute)},
-		{PlayerID: "old", DecisionID: "d2", Reason: "impossible-value", At: noon.Add(-time.Hour), Until: noon},
-	}))
-	server.FlushAll()
-	require.NoError(t, p.fairness.Restore(t.Context(), noon))
-	_, _, err := p.gateway.Accept(t.Context(), submission("k1", false, xpText("a", "eve", 5)))
-	require.ErrorIs(t, err, fault.PlayerBlocked)
-	require.Equal(t, "d1", fault.Of(err).Extra["decision_id"])
-	_, _, err = p.gateway.Accept(t.Context(), submission("k2", false, xpText("a", "old", 5)))
-	require.NoError(t, err)
-	p.gate.Redis = deadRedis(t)
-	require.ErrorIs(t, p.fairness.Restore(t.Context(), noon), fault.RedisUnavailable)
 }

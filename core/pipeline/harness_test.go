@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,12 +71,48 @@ type path struct {
 	gate     *gate.Gate
 	ranking  *leaderboard.Ranking
 	rejected *rejected.Store
+	hidden   *hidden
 
 	gateway     *pipeline.Gateway
 	fairness    *pipeline.Fairness
 	progression *pipeline.Progression
 	archive     *pipeline.Archive
 	redrive     *pipeline.Redrive
+	cases       *pipeline.Cases
+}
+
+// hidden is rankings that know whom they hide and nothing else.
+type hidden struct {
+	mu      sync.Mutex
+	players map[string]bool
+	err     error
+	calls   int // of Hide and Show
+}
+
+func (h *hidden) set(player string, hide bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return h.err
+	}
+	if h.players == nil {
+		h.players = map[string]bool{}
+	}
+	h.calls++
+	if h.players[player] = hide; !hide {
+		delete(h.players, player)
+	}
+	return nil
+}
+
+func (h *hidden) Hide(_ context.Context, player string) error { return h.set(player, true) }
+
+func (h *hidden) Show(_ context.Context, player string) error { return h.set(player, false) }
+
+func (h *hidden) Hidden(context.Context) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.players)), h.err
 }
 
 // newPath wires a path. The broker detects no duplicates, so that what comes twice is seen to come twice.
@@ -105,12 +143,16 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	p.gateway = &pipeline.Gateway{
 		Catalog: current, Gate: p.gate, Bus: p.bus, Queue: "events", Now: p.now, Log: slog.New(slog.DiscardHandler),
 	}
+	records := &fairness.Records{DB: db, Now: p.now}
+	p.hidden = &hidden{}
+	sanctions := &pipeline.Sanctions{Records: records, Gate: p.gate, Rankings: p.hidden}
+	p.cases = &pipeline.Cases{Records: records, Sanctions: sanctions, Metrics: metrics}
 	p.fairness = &pipeline.Fairness{
 		Catalog: current,
 		Ladder: &fairness.Ladder{
 			States: fairness.RedisStates{Redis: rdb}, Baselines: fairness.StoredBaselines{Redis: rdb, DB: db}, Catalog: current, Now: p.now,
 		},
-		Decisions: &fairness.Decisions{DB: db}, Blocks: &fairness.Blocks{DB: db}, Gate: p.gate,
+		Records: records, Sanctions: sanctions,
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
 	}
 	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
@@ -122,7 +164,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,
 		Log: slog.New(slog.DiscardHandler),
 		Restore: &pipeline.Restore{
-			Catalog: current, Windows: windows, Ranking: p.ranking, Blocks: p.fairness, Now: p.now, Log: slog.New(slog.DiscardHandler),
+			Catalog: current, Windows: windows, Ranking: p.ranking, Sanctions: sanctions, Now: p.now, Log: slog.New(slog.DiscardHandler),
 		},
 	}
 	p.redrive = &pipeline.Redrive{
@@ -215,15 +257,18 @@ func (p *path) state(t *testing.T) []string {
 	t.Helper()
 	var rows []string
 	for table, columns := range map[string]string{
-		"player":       "player_id, xp, level, entries",
-		"ledger":       "player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, COALESCE(notes, '')",
-		"item":         "player_id, item_id, quantity",
-		"receipt":      "player_id, event_id, receipt_id, token, issued_at",
-		"entry":        "board, window_id, player_id, score, total, achieved_at, seq, event_id, version",
-		"rejected":     "id, stage, message_id, player_id, event_id, code, detail, body, first_at, last_at",
-		"decision":     "decision_id, player_id, event_id, verdict, rule, rule_version, mode, evidence, decided_at",
-		"player_block": "player_id, decision_id, reason, blocked_at, until_at",
-		"board_window": "board, window_id, state",
+		"player":            "player_id, xp, level, entries",
+		"ledger":            "player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, COALESCE(notes, '')",
+		"item":              "player_id, item_id, quantity",
+		"receipt":           "player_id, event_id, receipt_id, token, issued_at",
+		"entry":             "board, window_id, player_id, score, total, achieved_at, seq, event_id, version",
+		"rejected":          "id, stage, message_id, player_id, event_id, code, detail, body, first_at, last_at",
+		"fairness_decision": "decision_id, player_id, event_id, verdict, rule, rule_version, mode, evidence, decided_at, catalog_version",
+		"conduct":           "player_id, points, points_at, throttled, throttled_at, blocks, blocked_until, case_id",
+		"sanction":          "player_id, kind, decision_id, case_id, reason, actor, starts_at, lifted_at, until_at",
+		"fairness_case":     "case_id, player_id, state, opened_at, opened_by, reason, decision_id, points, ended_at, ended_by",
+		"case_action":       "action_id, case_id, acted_at, actor, action, remark, until_at, fingerprint",
+		"board_window":      "board, window_id, state",
 	} {
 		width := strings.Count(strings.ReplaceAll(columns, "notes, ''", "notes"), ",") + 1
 		err := p.db.Each(t.Context(), "SELECT "+columns+" FROM "+table, nil, func(scan func(...any) error) error {

@@ -6,6 +6,9 @@
 //	Archive      a timer: windows that ended → the archive       (archive.go)
 //	Redrive      a timer: dead letters → SQL, their queue again  (redrive.go)
 //	Release      an operator: a rejection → a queue again        (release.go)
+//	Cases        an operator: cases, bans                        (cases.go)
+//
+// Sanctions (sanctions.go) carries to Redis who is kept out or hidden, and Restore (restore.go) what Redis lost.
 //
 // It is the only place that sees several domains, and the tour of the system: each stage is one function that reads from
 // top to bottom. Every stage may see a message twice, in any order, and may be cut at any instruction; what makes that
@@ -41,6 +44,8 @@ type Metrics struct {
 	Dropped            *prometheus.CounterVec // reason
 	AnomalyFlags       *prometheus.CounterVec // rule, mode
 	Decisions          *prometheus.CounterVec // verdict
+	DecisionTime       prometheus.Histogram
+	CasesOpened        prometheus.Counter
 	ProgressionEvents  *prometheus.CounterVec // result
 	ReceiptsIssued     prometheus.Counter
 	LeaderboardUpdates prometheus.Counter
@@ -65,9 +70,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &Metrics{
-		Dropped:            vector("dropped_events_total", "Accepted events that had no effect, by reason.", "reason"),
-		AnomalyFlags:       vector("anomaly_flags_total", "Verdicts other than allow, by rule and the rule's mode.", "rule", "mode"),
-		Decisions:          vector("fairness_decisions_total", "Verdicts of the fairness ladder.", "verdict"),
+		Dropped:      vector("dropped_events_total", "Accepted events that had no effect, by reason.", "reason"),
+		AnomalyFlags: vector("anomaly_flags_total", "Limits that events broke, by rule and the rule's mode.", "rule", "mode"),
+		Decisions:    vector("fairness_decisions_total", "Verdicts of the fairness ladder.", "verdict"),
+		DecisionTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairness_decision_seconds", Help: "Time it took to judge a batch.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		CasesOpened:        counter("cases_opened_total", "Cases opened by the rules or by operators."),
 		ProgressionEvents:  vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result"),
 		ReceiptsIssued:     counter("receipts_issued_total", "Receipts signed and stored."),
 		LeaderboardUpdates: counter("leaderboard_updates_total", "Entries projected to the rankings."),

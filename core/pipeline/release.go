@@ -8,16 +8,19 @@ import (
 
 	"liveops/core/bus"
 	"liveops/core/event"
+	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/rejected"
 )
 
 // Release puts a rejected event back on its way, because an operator says that it should not have been rejected.
 type Release struct {
-	Rejected releasable
-	Bus      bus.Publisher
-	Queue    string   // where what the fairness stage rejected goes on: behind it, which would only judge it the same again
-	Origins  []string // the queues whose dead letters the redrive may have given up, which go back there
+	Rejected  releasable
+	Records   *fairness.Records
+	Sanctions *Sanctions
+	Bus       bus.Publisher
+	Queue     string   // where what the fairness stage rejected goes on: behind it, which would only judge it the same again
+	Origins   []string // the queues whose dead letters the redrive may have given up, which go back there
 }
 
 // releasable is the part of the rejected store that a release reads and marks. The first mark of a rejection stays.
@@ -30,13 +33,53 @@ type releasable interface {
 // it then is. One that is released already is given as it is. It is sent before it is marked: a crash between the two is
 // mended by releasing it again, which sends it under the same message id, and the ledger takes an event once.
 //
+// The block that came from this very decision ends; a ban, or a block by another decision, stays. A repeat does what is left of
+// this too.
+//
 // An id that is nobody's is fault.RejectedNotFound, and what is no event, or has no queue to go to, is fault.NotReleasable.
-// A block that came with the rejection stays.
 func (r *Release) Event(ctx context.Context, id, by string) (rejected.Rejection, error) {
 	found, err := r.Rejected.Get(ctx, id)
-	if err != nil || !found.Release.At.IsZero() {
-		return found, err
+	if err != nil {
+		return rejected.Rejection{}, err
 	}
+	if found.Release.At.IsZero() {
+		if found, err = r.send(ctx, found, by); err != nil {
+			return rejected.Rejection{}, err
+		}
+	}
+	if decision := Decided(found); decision != "" {
+		player, err := r.Records.LiftBlock(ctx, decision)
+		if err != nil {
+			return rejected.Rejection{}, err
+		}
+		if player != "" {
+			if err := r.Sanctions.Replace(ctx, player); err != nil {
+				return rejected.Rejection{}, err
+			}
+		}
+	}
+	return found, nil
+}
+
+// Decided is the id of the decision that a rejection came from; empty if it came from none.
+func Decided(r rejected.Rejection) string {
+	if r.Stage != "fairness" || r.EventID == "" {
+		return ""
+	}
+	return fairness.DecisionID(r.PlayerID, r.EventID)
+}
+
+// Dropped is the id of the rejection that came from a decision; empty if none did.
+func Dropped(d fairness.Decision) string {
+	if !d.Drops() {
+		return ""
+	}
+	e := event.Event{PlayerID: d.PlayerID, ID: d.EventID}
+	return rejected.ID(rejected.Rejection{Stage: "fairness", MessageID: e.Identity()})
+}
+
+// send sends a rejection on its way and marks it.
+func (r *Release) send(ctx context.Context, found rejected.Rejection, by string) (rejected.Rejection, error) {
 	queue, err := r.queue(found)
 	if err != nil {
 		return rejected.Rejection{}, err

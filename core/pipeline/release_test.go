@@ -18,7 +18,10 @@ import (
 )
 
 func (p *path) release() *pipeline.Release {
-	return &pipeline.Release{Rejected: p.rejected, Bus: p.bus, Queue: "progression", Origins: []string{"events", "progression"}}
+	return &pipeline.Release{
+		Rejected: p.rejected, Records: p.fairness.Records, Sanctions: p.fairness.Sanctions, Bus: p.bus, Queue: "progression",
+		Origins: []string{"events", "progression"},
+	}
 }
 
 // rejection gives the one rejection of a message.

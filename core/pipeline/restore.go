@@ -12,15 +12,16 @@ import (
 	"liveops/core/season"
 )
 
-// Restore brings back what Redis lost and SQL knows: the rankings of the windows that are read from it, and the blocks that
-// the gate enforces. What else Redis holds is lost with it and harmless: answers to idempotent requests, of which a repeat is
+// Restore brings back what Redis lost and SQL knows: the rankings of the windows that are read from it, and whom the gate keeps
+// out. What else Redis holds is lost with it and harmless: answers to idempotent requests, of which a repeat is
 // accepted again and applied once, and what fairness remembers of the last hour.
 type Restore struct {
-	Catalog func() *catalog.Catalog
-	Windows *season.Windows
-	Ranking *leaderboard.Ranking
-	Blocks  interface {
-		Restore(ctx context.Context, now time.Time) error
+	Catalog   func() *catalog.Catalog
+	Windows   *season.Windows
+	Ranking   *leaderboard.Ranking
+	Sanctions interface {
+		Restore(ctx context.Context) error
+		Sweep(ctx context.Context) error
 	}
 	Now func() time.Time
 	Log *slog.Logger
@@ -29,8 +30,19 @@ type Restore struct {
 }
 
 // Run restores everything if Redis is in another epoch than at the last run that succeeded, and returns when it is there. Every
-// process does so, and they share the work: what one has rebuilt is complete for the others.
+// process does so, and they share the work: what one has rebuilt is complete for the others. Every run hides whom a sanction
+// hides, and shows whom none hides any more.
 func (r *Restore) Run(ctx context.Context) error {
+	if err := r.rebuild(ctx); err != nil {
+		return err
+	}
+	if err := r.Sanctions.Sweep(ctx); err != nil {
+		return fmt.Errorf("sweep sanctions: %w", err)
+	}
+	return nil
+}
+
+func (r *Restore) rebuild(ctx context.Context) error {
 	epoch, err := r.Ranking.Epoch(ctx)
 	if err != nil {
 		return err
@@ -39,8 +51,8 @@ func (r *Restore) Run(ctx context.Context) error {
 		return nil
 	}
 	now, began := r.Now(), time.Now()
-	if err := r.Blocks.Restore(ctx, now); err != nil {
-		return fmt.Errorf("restore blocks: %w", err)
+	if err := r.Sanctions.Restore(ctx); err != nil {
+		return fmt.Errorf("restore sanctions: %w", err)
 	}
 	served, err := r.Windows.Served(ctx, now)
 	if err != nil {
@@ -57,7 +69,7 @@ func (r *Restore) Run(ctx context.Context) error {
 		complete++
 	}
 	r.epoch.Store(epoch)
-	r.Log.Info("rankings and blocks are in Redis", slog.Int64("epoch", epoch), slog.Int("windows", complete),
+	r.Log.Info("rankings and sanctions are in Redis", slog.Int64("epoch", epoch), slog.Int("windows", complete),
 		slog.Duration("took", time.Since(began)))
 	return nil
 }

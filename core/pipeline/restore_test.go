@@ -2,12 +2,10 @@ package pipeline_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/store"
 	"liveops/core/store/storetest"
@@ -20,8 +18,8 @@ func TestRestoreBringsBackWhatRedisLost(t *testing.T) {
 		p.layOut(t)
 		_, err := p.progression.Apply(t.Context(), batch(t, scored("ada", "s1", 7, noon), scored("bob", "s2", 7, noon), scored("cy", "s3", 9, noon)))
 		require.NoError(t, err)
-		block := fairness.Block{PlayerID: "eve", DecisionID: "d", Reason: "score-velocity", At: noon, Until: noon.Add(time.Minute)}
-		require.NoError(t, p.fairness.Blocks.Record(t.Context(), []fairness.Block{block}))
+		_, err = p.fairness.Judge(t.Context(), batch(t, xp("eve", "unfair", 101)))
+		require.NoError(t, err)
 		want := p.ranks(t, "points", "2026-11-22")
 		require.Equal(t, []string{"1 cy 9", "2 ada 7", "3 bob 7"}, want)
 

@@ -97,7 +97,7 @@ func (s *Store) Put(ctx context.Context, rejections []Rejection) error {
 	now := s.Now().UnixMilli()
 	byID := make(map[string][]any, len(rejections))
 	for _, r := range rejections {
-		id := identity(r)
+		id := ID(r)
 		byID[id] = []any{
 			id, r.Stage, clip(r.MessageID, maxMessageID), r.PlayerID, r.EventID, string(r.Code), clip(r.Detail, maxDetail), now, now, 0,
 			append([]byte{}, r.Body...), // not nil, which would be NULL
@@ -225,7 +225,7 @@ func (s *Store) MarkReleased(ctx context.Context, id, queue, by string) (Rejecti
 func (s *Store) MarkBatchReleased(ctx context.Context, rejections []Rejection, queue, by string) error {
 	ids := make([]string, len(rejections))
 	for i, r := range rejections {
-		ids[i] = identity(r)
+		ids[i] = ID(r)
 	}
 	slices.Sort(ids) // for the order of the locks, as in Put
 	return s.mark(ctx, slices.Compact(ids), queue, by)
@@ -260,8 +260,9 @@ func read(scan func(...any) error, more ...any) (Rejection, error) {
 	return r, err
 }
 
-// identity is the same for every delivery of a message to a stage. A message without an id is known by its bytes.
-func identity(r Rejection) string {
+// ID is the id that a rejection is kept under: the same for every delivery of a message to a stage. A message without an id is
+// known by its bytes.
+func ID(r Rejection) string {
 	h := sha256.New()
 	h.Write([]byte(r.Stage + "\n" + r.MessageID + "\n"))
 	if r.Queue != "" {

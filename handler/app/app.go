@@ -94,6 +94,7 @@ type App struct {
 	verifier *signing.Verifier
 	gate     *gate.Gate
 	rejected *rejected.Store
+	records  *fairness.Records
 	receipts *receipt.Keys
 	ledger   *progression.Ledger
 	players  *progression.Cache
@@ -107,6 +108,7 @@ type App struct {
 	archive     *pipeline.Archive
 	redrive     *pipeline.Redrive
 	release     *pipeline.Release
+	cases       *pipeline.Cases
 }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
@@ -182,13 +184,14 @@ func New(config Config, options Options) (*App, error) {
 	a.gateway = &pipeline.Gateway{
 		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
 	}
+	a.records = &fairness.Records{DB: a.db, Now: options.Now}
+	sanctions := &pipeline.Sanctions{Records: a.records, Gate: a.gate}
 	a.fairness = &pipeline.Fairness{
 		Catalog: current,
 		Ladder: &fairness.Ladder{
 			States: fairness.RedisStates{Redis: a.redis}, Baselines: fairness.StoredBaselines{Redis: a.redis, DB: a.db}, Catalog: current, Now: options.Now,
 		},
-		Decisions: &fairness.Decisions{DB: a.db}, Blocks: &fairness.Blocks{DB: a.db}, Gate: a.gate,
-		Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
+		Records: a.records, Sanctions: sanctions, Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
 	a.progression = &pipeline.Progression{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
@@ -197,13 +200,16 @@ func New(config Config, options Options) (*App, error) {
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Metrics: metrics, Log: options.Log,
 		Restore: &pipeline.Restore{
-			Catalog: current, Windows: a.windows, Ranking: a.ranking, Blocks: a.fairness, Now: options.Now, Log: options.Log,
+			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: sanctions, Now: options.Now, Log: options.Log,
 		},
 	}
 	a.redrive = &pipeline.Redrive{
 		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
 	}
-	a.release = &pipeline.Release{Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues}
+	a.release = &pipeline.Release{
+		Rejected: a.rejected, Records: a.records, Sanctions: sanctions, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues,
+	}
+	a.cases = &pipeline.Cases{Records: a.records, Sanctions: sanctions, Metrics: metrics}
 	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry}.Handler()
 	return a, nil
 }

@@ -120,7 +120,7 @@ func paths() []path {
 				s.publish(eventsQueue, s.batch(prefix, xp(prefix+"eve", "unfair", 9999))...)
 			},
 			needs: []string{
-				"redis HMGET fairness:", "mysql INSERT decision", "mysql INSERT rejected", "mysql INSERT player_block",
+				"redis HMGET fairness:", "mysql INSERT conduct", "mysql INSERT fairness_decision", "mysql INSERT sanction", "mysql INSERT rejected",
 				"redis EVALSHA gate:", "broker publish progression",
 			},
 		},
@@ -496,8 +496,8 @@ func (s *stageUnderTest) outcome(prefix string) string {
 		`SELECT 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id
 			FROM entry WHERE player_id LIKE ?`,
 		"SELECT 'rejected', message_id, stage, player_id, event_id, code, detail, body FROM rejected WHERE message_id LIKE ?",
-		"SELECT 'decision', player_id, event_id, verdict, rule, mode, evidence FROM decision WHERE player_id LIKE ?",
-		"SELECT 'block', player_id, reason FROM player_block WHERE player_id LIKE ?",
+		"SELECT 'decision', player_id, event_id, verdict, rule, mode, evidence FROM fairness_decision WHERE player_id LIKE ?",
+		"SELECT 'sanction', player_id, kind, reason FROM sanction WHERE player_id LIKE ?",
 	} {
 		columns := make([]string, strings.Count(q[:strings.Index(q, "FROM")], ",")+1)
 		if strings.Contains(q, "COALESCE") {

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS case_of_player ON fairness_case (player_id, opened_at, case_id)
