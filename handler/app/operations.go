@@ -1,9 +1,12 @@
 package app
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json"
 
 	"liveops/core/fault"
 	"liveops/core/pipeline"
@@ -93,7 +96,7 @@ func rejection(row rejected.Rejection) map[string]any {
 	answer := map[string]any{
 		"id": row.ID, "stage": row.Stage, "message_id": row.MessageID, "player_id": row.PlayerID, "event_id": row.EventID,
 		"code": row.Code, "detail": row.Detail, "first_at": timestamp(row.FirstAt), "last_at": timestamp(row.LastAt), "times": row.Times,
-		"released_at": nil, "released_by": nil,
+		"released_at": nil, "released_by": nil, "decision_id": optional(pipeline.Decided(row)),
 	}
 	if !row.Release.At.IsZero() {
 		answer["released_at"], answer["released_by"] = timestamp(row.Release.At), row.Release.By
@@ -105,10 +108,34 @@ func rejection(row rejected.Rejection) map[string]any {
 func oneOf(r *http.Request, name string, words ...string) (string, error) {
 	word := r.URL.Query().Get(name)
 	if word != "" && !slices.Contains(words, word) {
-		return "", &fault.Error{
-			Code: fault.MalformedRequest, Detail: name + " is one of " + strings.Join(words, ", "),
-			Fields: []fault.Field{{Pointer: "/" + name, Code: fault.FieldRange}},
-		}
+		return "", malformed(name, name+" is one of "+strings.Join(words, ", "))
 	}
 	return word, nil
+}
+
+// malformed says what is wrong with a parameter.
+func malformed(name, detail string) error {
+	return &fault.Error{
+		Code: fault.MalformedRequest, Detail: detail, Fields: []fault.Field{{Pointer: "/" + name, Code: fault.FieldRange}},
+	}
+}
+
+// invalid says what is wrong with a member of a body.
+func invalid(pointer string, code fault.Code, detail string) error {
+	return &fault.Error{
+		Code: fault.RequestInvalid, Detail: "the request breaks the rules listed in errors",
+		Fields: []fault.Field{{Pointer: pointer, Code: code, Detail: detail}},
+	}
+}
+
+// unreadable says what is wrong with a body that is not what it should be: it is no JSON, or a member is unknown or of the wrong type.
+func unreadable(err error) error {
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
+		return fault.MalformedJSON.Wrap(err, "the body is not valid JSON")
+	}
+	if errors.Is(err, json.ErrUnknownName) {
+		return invalid(string(semantic.JSONPointer), fault.FieldUnknown, "is not known here")
+	}
+	return invalid(string(semantic.JSONPointer), fault.FieldType, "has the wrong type")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"liveops/core/bus"
+	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/pipeline"
@@ -79,6 +80,17 @@ func (a *App) routes() []web.Route {
 		{Method: "GET", Pattern: "/v1/operations/rejected/{id}", Handler: a.signed(operators, a.showRejected)},
 		{Method: "POST", Pattern: "/v1/operations/rejected/{id}/release", Handler: a.signed(operators, a.releaseRejected)},
 		{Method: "POST", Pattern: "/v1/operations/dead-letters/redrive", Handler: a.signed(operators, a.redriveDeadLetters)},
+
+		{Method: "GET", Pattern: "/v1/operations/decisions", Handler: a.signed(operators, a.listDecisions)},
+		{Method: "GET", Pattern: "/v1/operations/decisions/{id}", Handler: a.signed([]signing.Class{signing.Server, signing.Admin}, a.showDecision)},
+		{Method: "GET", Pattern: "/v1/operations/cases", Handler: a.signed(operators, a.listCases)},
+		{Method: "GET", Pattern: "/v1/operations/cases/{id}", Handler: a.signed(operators, a.showCase)},
+		{Method: "POST", Pattern: "/v1/operations/cases", Handler: a.signed(operators, a.openCase)},
+		{Method: "POST", Pattern: "/v1/operations/cases/{id}/comment", Handler: a.signed(operators, a.comment)},
+		{Method: "POST", Pattern: "/v1/operations/cases/{id}/clear", Handler: a.signed(operators, a.decide(fairness.ActionClear))},
+		{Method: "POST", Pattern: "/v1/operations/cases/{id}/shadow-ban", Handler: a.signed(operators, a.impose(fairness.ActionShadowBan))},
+		{Method: "POST", Pattern: "/v1/operations/cases/{id}/ban", Handler: a.signed(operators, a.impose(fairness.ActionBan))},
+		{Method: "POST", Pattern: "/v1/operations/cases/{id}/unban", Handler: a.signed(operators, a.decide(fairness.ActionUnban))},
 
 		{Method: "GET", Pattern: "/v1/time", Handler: a.time},
 		{Method: "GET", Pattern: "/healthz", Handler: a.healthz, Quiet: true},
