@@ -73,8 +73,9 @@ func (i identity) key() (signing.Key, error) {
 
 // client asks one system. Without a key its requests are not signed.
 type client struct {
-	url string
-	key *signing.Key
+	url         string
+	key         *signing.Key
+	idempotency string // the Idempotency-Key of its requests; "" for none
 }
 
 // signed is a client with the key of an identity.
@@ -94,6 +95,9 @@ func (c client) do(ctx context.Context, method, path string, body []byte, answer
 	request.Close = true // on a kept connection net/http might send the same bytes twice, and the nonce is good once
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.idempotency != "" {
+		request.Header.Set(signing.HeaderIdempotency, c.idempotency)
 	}
 	if c.key != nil {
 		if err := signing.SignHTTP(request, *c.key, body, time.Now(), signing.NewNonce()); err != nil {

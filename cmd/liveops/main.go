@@ -43,17 +43,19 @@ Examples:
   liveops top arena-score`
 
 type commands struct {
-	Dev      devCommand      `cmd:"" help:"Run the whole system in this process."`
-	Sample   sampleCommand   `cmd:"" help:"Write the events of a small made-up game, as NDJSON."`
-	Replay   replayCommand   `cmd:"" help:"Sign recorded events and post them, each player's in order."`
-	Sign     signCommand     `cmd:"" help:"Print a signed curl line for an event."`
-	Top      topCommand      `cmd:"" help:"Print the top of a board."`
-	Verify   verifyCommand   `cmd:"" help:"Check a receipt."`
-	Simulate simulateCommand `cmd:"" help:"Try another fairness policy on recorded events, beside the current one."`
-	Redrive  redriveCommand  `cmd:"" help:"Bring dead letters back to their queues."`
-	Migrate  migrateCommand  `cmd:"" help:"Bring a database's schema up to date."`
-	Rebuild  rebuildCommand  `cmd:"" help:"Make the rankings in Redis anew from the database."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Dev       devCommand       `cmd:"" help:"Run the whole system in this process."`
+	Sample    sampleCommand    `cmd:"" help:"Write the events of a small made-up game, as NDJSON."`
+	Replay    replayCommand    `cmd:"" help:"Sign recorded events and post them, each player's in order."`
+	Sign      signCommand      `cmd:"" help:"Print a signed curl line for an event."`
+	Top       topCommand       `cmd:"" help:"Print the top of a board."`
+	Verify    verifyCommand    `cmd:"" help:"Check a receipt."`
+	Simulate  simulateCommand  `cmd:"" help:"Try another fairness policy on recorded events, beside the current one."`
+	Decisions decisionsCommand `cmd:"" help:"Print what the fairness rules found."`
+	Cases     casesCommand     `cmd:"" help:"Look at players under suspicion, and decide."`
+	Redrive   redriveCommand   `cmd:"" help:"Bring dead letters back to their queues."`
+	Migrate   migrateCommand   `cmd:"" help:"Bring a database's schema up to date."`
+	Rebuild   rebuildCommand   `cmd:"" help:"Make the rankings in Redis anew from the database."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 func main() {

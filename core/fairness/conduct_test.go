@@ -155,8 +155,10 @@ func TestTheVerdictShadowHidesAndOpensACase(t *testing.T) {
 func TestPointsOfAnEvent(t *testing.T) {
 	t.Parallel()
 	d := decide(event.Event{PlayerID: "p", ID: "1"}, []Finding{
-		{Rule: "score-velocity", Mode: enforce, Verdict: Deny, Points: 5}, {Rule: "score-velocity", Mode: enforce, Verdict: Deny, Points: 5},
-		{Rule: "population", Mode: enforce, Verdict: Flag, Points: 2}, {Rule: "own-history", Mode: "shadow", Verdict: Flag, Points: 100},
+		{Rule: "score-velocity", Mode: enforce, Verdict: Deny, Points: 5},
+		{Rule: "score-velocity", Mode: enforce, Verdict: Deny, Points: 5},
+		{Rule: "population", Mode: enforce, Verdict: Flag, Points: 2},
+		{Rule: "own-history", Mode: "shadow", Verdict: Flag, Points: 100},
 	}, noon())
 	c, _ := Conduct{}.After(d, strict())
 	require.InDelta(t, 7, c.Points, 0)

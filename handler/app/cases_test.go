@@ -57,7 +57,7 @@ func TestDecisionsAreShown(t *testing.T) {
 	require.Len(t, page["decisions"], 1)
 	require.NotEmpty(t, page["next"])
 	rest := c.read("/v1/operations/decisions?limit=1&cursor=" + page["next"].(string))
-	require.Equal(t, "", rest["next"])
+	require.Empty(t, rest["next"])
 	require.Equal(t, list["decisions"], append(page["decisions"].([]any), rest["decisions"].([]any)...))
 	for query, n := range map[string]int{
 		"player=sue": 1, "player=ada": 0, "verdict=deny": 2, "verdict=flag": 0, "rule=impossible-value&player=eve": 1, "rule=population": 0,
