@@ -37,7 +37,8 @@ const maxSeen = 5_000
 //	gate:{slot}:nonce:<key id>:<nonce>  string  the token of the request that used the nonce; NonceFor
 //	gate:{slot}:request:<digest>        hash    a request under an idempotency key, see request.lua; AnswerFor
 //	gate:{player}:block                 hash    the block list entry of a player; until the block ends
-//	gate:{player}:rate                  hash    policy name → when its whole quota is there again, µs; until a minute later
+//	gate:{player}:rate                  hash    policy name → when its whole quota is there again, µs, and now → the latest
+//	                                            instant that was ruled by, µs; until a minute later
 //	gate:{player}:seen                  zset    event id → until when it counts as seen, ms; SeenFor, at most 5,000
 //
 // The slot of a request about one player is the player, so that all five are in one place; of any other request it is "r."
@@ -47,8 +48,10 @@ const maxSeen = 5_000
 //
 // Leases, blocks, rates and seen ids are compared with Now, not with the clock of Redis, whose times to live only clean up
 // behind them. The clocks of replicas should therefore agree to well below the lease. A clock that is fast by d takes over a
-// lease and ends a block d too early, and gives out what a player would regain in d; the slow ones make him wait for it. A
-// nonce lives by the clock of Redis alone: no replica's clock can shorten it.
+// lease and ends a block d too early, and gives out what a player would regain in d; the slow ones make him wait for it. Rates
+// forgive 5 seconds: within those, the latest clock a player met counts, and never more than his rates gets through. A clock
+// that is faster than that gives out the whole quota whenever it comes after another one. A nonce lives by the clock of Redis
+// alone: no replica's clock can shorten it.
 //
 // It is safe for concurrent use.
 type Gate struct {
@@ -209,7 +212,7 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 	}
 	pass.Players = make([]Ruling, len(e.Players))
 	for i, p := range e.Players {
-		if pass.Players[i], err = p.ruling(rulings[i], rates, now); err != nil {
+		if pass.Players[i], err = p.ruling(rulings[i], rates); err != nil {
 			return Pass{}, fmt.Errorf("enter: %w", err)
 		}
 	}
@@ -320,7 +323,7 @@ func playerKey(player, what string) string { return "gate:{" + player + "}:" + w
 
 // playersCall asks players.lua about players whose keys may be in one script.
 func playersCall(players []Player, rates []policy, now time.Time) call {
-	c := call{script: playersScript, args: []any{now.UnixMicro()}}
+	c := call{script: playersScript, args: []any{now.UnixMicro(), lead}}
 	for _, r := range rates {
 		c.args = append(c.args, r.name, r.quota, r.interval)
 	}
@@ -351,7 +354,7 @@ func (p Player) appendEvents(args []any) []any {
 }
 
 // ruling reads the answer of players.lua.
-func (p Player) ruling(answer any, rates []policy, now time.Time) (Ruling, error) {
+func (p Player) ruling(answer any, rates []policy) (Ruling, error) {
 	r := Ruling{Events: make([]Verdict, len(p.Events))}
 	said, err := texts(answer)
 	if err != nil {
@@ -374,10 +377,13 @@ func (p Player) ruling(answer any, rates []policy, now time.Time) (Ruling, error
 			throttled++
 		}
 	}
-	at := now.UnixMicro()
+	at, err := strconv.ParseInt(said[2], 10, 64)
+	if err != nil {
+		return r, err
+	}
 	wholes := make([]int64, len(rates))
 	for i, rate := range rates {
-		if wholes[i], err = strconv.ParseInt(said[2+i], 10, 64); err != nil {
+		if wholes[i], err = strconv.ParseInt(said[3+i], 10, 64); err != nil {
 			return r, err
 		}
 		r.Limits = append(r.Limits, Limit{

@@ -336,7 +336,28 @@ func TestRates(t *testing.T) {
 	})
 }
 
-// TestRatesForgiveAClockThatWasAhead: what a replica with a fast clock wrote costs a player one whole quota at most.
+// TestRatesForgiveALateRequest: a request takes the time, waits for a connection, and is ruled after younger ones. Only what
+// they took is missing.
+func TestRatesForgiveALateRequest(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		f := newFixture(rdb)
+		f.pass(4 * time.Second)
+		pass, err := f.Enter(t.Context(), f.entry("", "", gate.Player{ID: "p", Events: ids("young", 3)}))
+		require.NoError(t, err)
+		f.pass(-4 * time.Second)
+		late, err := f.Enter(t.Context(), f.entry("", "", gate.Player{ID: "p", Events: ids("late", 20)}))
+		require.NoError(t, err)
+		admitted, _, throttled := count(late.Players[0])
+		require.Equal(t, []int{17, 3}, []int{admitted, throttled})
+		require.Equal(t, 150*time.Millisecond, late.Players[0].RetryAfter)
+		require.Equal(t, 17, pass.Players[0].Limits[0].Remaining)
+		require.Equal(t, time.Second, late.Players[0].Limits[0].Reset)
+	})
+}
+
+// TestRatesForgiveAClockThatWasAhead: what a replica with a fast clock wrote costs a player one whole quota at most, and 5
+// seconds, however far ahead it was.
 func TestRatesForgiveAClockThatWasAhead(t *testing.T) {
 	t.Parallel()
 	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
@@ -350,6 +371,15 @@ func TestRatesForgiveAClockThatWasAhead(t *testing.T) {
 		require.Equal(t, []gate.Verdict{gate.Throttled}, pass.Players[0].Events)
 		require.Equal(t, 2*time.Second, pass.Players[0].RetryAfter, "one event of the sustained rate")
 		require.Equal(t, time.Minute, pass.Players[0].Limits[1].Reset)
+
+		f.pass(7*time.Second - time.Millisecond)
+		pass, err = f.Enter(t.Context(), f.entry("", "", player("p", 2)))
+		require.NoError(t, err)
+		require.Equal(t, []gate.Verdict{gate.Throttled, gate.Throttled}, pass.Players[0].Events)
+		f.pass(time.Millisecond)
+		pass, err = f.Enter(t.Context(), f.entry("", "", player("p", 2)))
+		require.NoError(t, err)
+		require.Equal(t, []gate.Verdict{gate.Admitted, gate.Throttled}, pass.Players[0].Events, "5 seconds, and one interval")
 	})
 }
 

@@ -7,11 +7,19 @@ import (
 	"liveops/core/catalog"
 )
 
-// policy is a rate limit as GCRA knows it: quota events at once, and one more every interval. All a player's state is one
-// instant, the time at which the whole quota is there again. Instants and durations are microseconds; with those a double,
-// which is what Lua calculates with, is exact.
+// lead is how far ahead of its own clock a request may be ruled, in microseconds: further than the clocks of replicas differ
+// and than a request waits for a connection, and as long as a replica with a fast clock can hold up a player.
+const lead = 5_000_000
+
+// instant is what a request is ruled by: the latest instant that anything of its state was ruled by. A request that took the
+// time long ago would otherwise find that more than the whole quota is missing, and none of it would pass.
+func instant(now, latest int64) int64 { return max(now, min(latest, now+lead)) }
+
+// policy is a rate limit as GCRA knows it: quota events at once, and one more every interval. So no more than the quota and
+// what is regained meanwhile passes in any stretch of time. Its state is one instant, the time at which the whole quota is
+// there again. Instants and durations are microseconds; with those a double, which is what Lua calculates with, is exact.
 //
-// players.lua calculates room and charge in the same way.
+// players.lua calculates instant, room and charge in the same way.
 type policy struct {
 	name     string
 	quota    int64
