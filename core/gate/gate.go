@@ -36,10 +36,11 @@ const maxSeen = 5_000
 //
 //	gate:{slot}:nonce:<key id>:<nonce>  string  the token of the request that used the nonce; NonceFor
 //	gate:{slot}:request:<digest>        hash    a request under an idempotency key, see request.lua; AnswerFor
-//	gate:{player}:block                 hash    the block list entry of a player; until the block ends
+//	gate:{player}:block                 hash    the block and the ban of a player; until both end
 //	gate:{player}:rate                  hash    policy name → when its whole quota is there again, µs, and now → the latest
 //	                                            instant that was ruled by, µs; until a minute later
 //	gate:{player}:seen                  zset    event id → until when it counts as seen, ms; SeenFor, at most 5,000
+//	gate:{k.<key id>}:rate              hash    the same as of a player, of a signing key that has a rate
 //
 // The slot of a request about one player is the player, so that all five are in one place; of any other request it is "r."
 // and a digest of key id, scope and idempotency key, or of key id and nonce where there is no idempotency key. So the
@@ -57,7 +58,7 @@ const maxSeen = 5_000
 type Gate struct {
 	Redis     redis.UniversalClient
 	OneNode   bool                    // Redis is no cluster: one script may take the keys of many players, which is cheaper
-	Fairness  func() catalog.Fairness // the rates in force: Burst and Sustained
+	Catalog   func() *catalog.Catalog // the rates in force: of players, event types and keys
 	Now       func() time.Time        // nil: time.Now
 	NonceFor  time.Duration           // twice the skew a signature may have; 0: 10 min
 	LeaseFor  time.Duration           // the longest an execution takes before another may try; 0: 30 s
@@ -68,23 +69,32 @@ type Gate struct {
 // Entry is a request that asks to come in.
 type Entry struct {
 	KeyID          string   // of the key that signed it
+	KeyClass       string   // decides on the key's rate when there is none for its id
 	Nonce          string   //
 	Scope          string   // the route; idempotency keys of different routes have nothing to do with each other
 	IdempotencyKey string   // "": a read, which has no lease and no stored answer
 	Fingerprint    [32]byte // what must be equal for two requests under one idempotency key to be the same
 	Players        []Player // whom it is about, each once
+	Sent           int      // how many events it sends, good and bad; at least 1 is charged to the key
 }
 
-// Player is a player and the ids of his events, in order and without repeats.
+// Player is a player and his events, in order and without repeats.
 type Player struct {
 	ID     string
-	Events []string
+	Events []Event
+}
+
+// Event is what the gate knows of an event.
+type Event struct {
+	ID   string
+	Type string // decides which rate it falls under beside those of every event
 }
 
 // Pass is what Enter found. Either Replay is set, or the request is to be executed and then to Leave.
 type Pass struct {
-	Replay  *Answer  // the stored answer of the same request: send it, do nothing
-	Players []Ruling // one for each player of the entry, in order
+	Replay  *Answer    // the stored answer of the same request: send it, do nothing
+	Key     *Allowance // nil: the key has no limit
+	Players []Ruling   // one for each player of the entry, in order; none when the key admits nothing
 
 	request, token string // the key under which a lease is held, and by which token; "" without a lease
 }
@@ -93,8 +103,8 @@ type Pass struct {
 type Ruling struct {
 	Blocked    *Block        // nil: not blocked
 	Events     []Verdict     // one for each event of the player, in order
-	Limits     []Limit       // after this request; none when blocked
-	RetryAfter time.Duration // when something is throttled: until as much of it as ever passes at once would pass
+	Limits     []Limit       // burst, sustained and those of the types of the events, after this request; none when blocked
+	RetryAfter time.Duration // when something is throttled: until those of it would pass that pass where every rate is whole
 }
 
 // Verdict is what becomes of one event.
@@ -110,7 +120,7 @@ const (
 
 // Limit is where a player stands with one rate, as the RateLimit headers tell it.
 type Limit struct {
-	Policy    string // burst or sustained
+	Policy    string // burst, sustained, or events. and a type
 	Quota     int
 	Window    time.Duration
 	Remaining int
@@ -135,6 +145,22 @@ type Block struct {
 	Reason     string
 	Until      time.Time // exclusive, to the millisecond
 	DecisionID string
+	Ban        bool // set by an operator; it stands beside an automatic block and is told instead of it
+}
+
+// Fault is what the player, or who speaks for him, is told. Why a block came is not, but for a ban: an operator's words are meant
+// for him, a rule's name would tell how far he may go.
+func (b Block) Fault() *fault.Error {
+	until := b.Until.UTC().Format(time.RFC3339)
+	f := fault.PlayerBlocked.Errorf("the player is blocked until %s", until)
+	f.Extra = map[string]any{"blocked_until": until}
+	if b.DecisionID != "" {
+		f.Extra["decision_id"] = b.DecisionID
+	}
+	if b.Ban {
+		f.Extra["reason"] = b.Reason
+	}
+	return f
 }
 
 // Enter lets a request in, once. A repeat of a finished one gets the stored answer, whether its nonce is new or not.
@@ -142,10 +168,16 @@ type Block struct {
 // being executed (until LeaseFor is over), fault.IdempotencyReused when the idempotency key belongs to another
 // fingerprint, fault.RedisUnavailable.
 //
-// A blocked player or a throttled event is no error: the rulings say so, each player's first events pass and the rest is
-// throttled. After an error of Redis the rates may have been charged and the nonce used.
+// A blocked player or a throttled event is no error: the rulings say so. A player's events are ruled on in order: one passes
+// when all rates it falls under have room, and is charged to all of them; otherwise it is charged to none, and a later one of
+// another type may pass.
+//
+// A key's rate is charged in the same round trip, before it is known whether the request enters: a repeat costs the key, too.
+// The events that the key has no room for may be charged to their players all the same. After an error of Redis the rates may
+// have been charged and the nonce used.
 func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
-	rates, err := g.rates()
+	game := g.Catalog()
+	rates, err := newRates(game, e.Players)
 	if err != nil {
 		return Pass{}, err
 	}
@@ -154,7 +186,14 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 			return Pass{}, fmt.Errorf("enter: %q cannot be a player's id", p.ID) // it would break out of its hash tag
 		}
 	}
-	now, token := g.now(), rand.Text()
+	key, limited, err := keyPolicy(game.Fairness, e.KeyID, e.KeyClass)
+	if err != nil {
+		return Pass{}, err
+	}
+	if strings.ContainsAny(e.KeyID, "{}") {
+		return Pass{}, fmt.Errorf("enter: %q cannot be a key's id", e.KeyID)
+	}
+	now, token := clock(g.Now), rand.Text()
 	pass := Pass{token: token}
 	fingerprint := ""
 	nonce, request := e.keys()
@@ -167,11 +206,18 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 	}}
 	together := len(e.Players) == 1 || g.OneNode
 	if together {
-		all := playersCall(e.Players, rates, now)
+		all := rates.call(e.Players, now)
 		first = call{enterAllScript, append(first.keys, all.keys...), append(first.args, all.args...)}
 	}
-	answers, err := g.run(ctx, "enter", first)
+	calls, sent := []call{first}, max(1, e.Sent)
+	if limited {
+		calls = append(calls, keyCall(key, e.KeyID, sent, now))
+	}
+	answers, err := g.run(ctx, "enter", calls...)
 	if err != nil {
+		if limited { // the key's part may have failed alone
+			g.giveUp(ctx, pass)
+		}
 		return Pass{}, err
 	}
 	outcome, ok := answers[0].([]any)
@@ -189,16 +235,22 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 		answer, err := storedAnswer(outcome[1])
 		return Pass{Replay: answer}, err
 	}
+	if limited {
+		if pass.Key, err = key.allowance(answers[1], sent); err != nil {
+			return Pass{}, fmt.Errorf("enter: %w", err)
+		}
+	}
+	if !pass.Key.Admits(0) {
+		return pass, nil
+	}
 	answers = outcome[1:]
 	if !together {
-		calls := make([]call, len(e.Players))
+		calls = make([]call, len(e.Players))
 		for i := range e.Players {
-			calls[i] = playersCall(e.Players[i:i+1], rates, now)
+			calls[i] = rates.call(e.Players[i:i+1], now)
 		}
 		if answers, err = g.run(ctx, "enter", calls...); err != nil {
-			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			_ = g.Leave(clean, pass, Leaving{}) // if this does not succeed either, the lease runs out
+			g.giveUp(ctx, pass)
 			return Pass{}, err
 		}
 	}
@@ -212,11 +264,18 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 	}
 	pass.Players = make([]Ruling, len(e.Players))
 	for i, p := range e.Players {
-		if pass.Players[i], err = p.ruling(rulings[i], rates); err != nil {
+		if pass.Players[i], err = rates.ruling(p, rulings[i]); err != nil {
 			return Pass{}, fmt.Errorf("enter: %w", err)
 		}
 	}
 	return pass, nil
+}
+
+// giveUp gives back the lease of a request that did not get in after all. If this does not succeed either, the lease runs out.
+func (g *Gate) giveUp(ctx context.Context, pass Pass) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = g.Leave(ctx, pass, Leaving{})
 }
 
 // Leave ends what Enter let in, in one round trip: the answer is stored for repeats, or the lease given up, and the accepted
@@ -258,47 +317,46 @@ func (g *Gate) Leave(ctx context.Context, pass Pass, l Leaving) error {
 }
 
 // Block puts a player on the block list. It may be repeated, and come late: a block that ends no later than the one in
-// place changes nothing, and one that is over does nothing. A block must end; for one that should not, choose a distant end.
+// place changes nothing, and one that is over does nothing. Bans are compared with bans, and automatic blocks with automatic
+// ones: neither shortens the other. A block must end; for one that should not, choose a distant end.
 func (g *Gate) Block(ctx context.Context, player string, b Block) error {
 	if !event.ValidPlayerID(player) || b.Until.IsZero() {
 		return fmt.Errorf("block %q until %s: a player and an end are needed", player, b.Until)
 	}
-	left := b.Until.Sub(g.now()).Milliseconds()
+	left := b.Until.Sub(clock(g.Now)).Milliseconds()
 	if left <= 0 {
 		return nil
 	}
 	_, err := g.run(ctx, "block", call{
 		blockScript,
 		[]string{playerKey(player, "block")},
-		[]any{b.Until.UnixMilli(), left, b.Reason, b.DecisionID},
+		[]any{b.Until.UnixMilli(), left, b.Reason, b.DecisionID, blockFields(b.Ban)},
 	})
 	return err
 }
 
-// Unblock takes a player off the block list. It may be repeated.
-func (g *Gate) Unblock(ctx context.Context, player string) error {
-	return store.RedisError("unblock", g.Redis.Del(ctx, playerKey(player, "block")).Err())
+// Unblock lifts a player's ban, or else his automatic block, and leaves the other. It may be repeated.
+func (g *Gate) Unblock(ctx context.Context, player string, ban bool) error {
+	kind := blockFields(ban)
+	return store.RedisError("unblock", g.Redis.HDel(ctx, playerKey(player, "block"), kind+"until", kind+"reason", kind+"decision").Err())
 }
 
-func (g *Gate) now() time.Time {
-	if g.Now == nil {
+// blockFields is what stands before the names of the fields of a ban, or of an automatic block.
+func blockFields(ban bool) string {
+	if ban {
+		return "ban."
+	}
+	return ""
+}
+
+func clock(now func() time.Time) time.Time {
+	if now == nil {
 		return time.Now()
 	}
-	return g.Now()
+	return now()
 }
 
 func (g *Gate) answerFor() time.Duration { return cmp.Or(g.AnswerFor, 24*time.Hour) }
-
-// rates are always two: the scripts know it.
-func (g *Gate) rates() ([]policy, error) {
-	fairness := g.Fairness()
-	burst, err := newPolicy("burst", fairness.Burst)
-	if err != nil {
-		return nil, err
-	}
-	sustained, err := newPolicy("sustained", fairness.Sustained)
-	return []policy{burst, sustained}, err
-}
 
 // keys are where a request's nonce and its idempotency key are kept.
 func (e Entry) keys() (nonce, request string) {
@@ -321,21 +379,8 @@ func digest(parts ...string) string {
 
 func playerKey(player, what string) string { return "gate:{" + player + "}:" + what }
 
-// playersCall asks players.lua about players whose keys may be in one script.
-func playersCall(players []Player, rates []policy, now time.Time) call {
-	c := call{script: playersScript, args: []any{now.UnixMicro(), lead}}
-	for _, r := range rates {
-		c.args = append(c.args, r.name, r.quota, r.interval)
-	}
-	for _, p := range players {
-		c.keys = append(c.keys, playerKey(p.ID, "block"), playerKey(p.ID, "rate"), playerKey(p.ID, "seen"))
-		c.args = p.appendEvents(c.args)
-	}
-	return c
-}
-
 func (g *Gate) seenCall(players []Player) call {
-	now, seenFor := g.now(), cmp.Or(g.SeenFor, time.Hour)
+	now, seenFor := clock(g.Now), cmp.Or(g.SeenFor, time.Hour)
 	c := call{script: seenScript, args: []any{now.UnixMilli(), now.Add(seenFor).UnixMilli(), seenFor.Milliseconds(), maxSeen}}
 	for _, p := range players {
 		c.keys = append(c.keys, playerKey(p.ID, "seen"))
@@ -347,53 +392,10 @@ func (g *Gate) seenCall(players []Player) call {
 // appendEvents adds the events as scripts read them: how many, then their ids.
 func (p Player) appendEvents(args []any) []any {
 	args = append(args, len(p.Events))
-	for _, id := range p.Events {
-		args = append(args, id)
+	for _, e := range p.Events {
+		args = append(args, e.ID)
 	}
 	return args
-}
-
-// ruling reads the answer of players.lua.
-func (p Player) ruling(answer any, rates []policy) (Ruling, error) {
-	r := Ruling{Events: make([]Verdict, len(p.Events))}
-	said, err := texts(answer)
-	if err != nil {
-		return r, err
-	}
-	if said[0] == "blocked" {
-		until, err := strconv.ParseInt(said[1], 10, 64)
-		r.Blocked = &Block{Reason: said[2], Until: time.UnixMilli(until).UTC(), DecisionID: said[3]}
-		return r, err
-	}
-	var throttled int64
-	for i := range r.Events {
-		switch said[1][i] {
-		case 'a':
-			r.Events[i] = Admitted
-		case 'd':
-			r.Events[i] = Duplicate
-		default:
-			r.Events[i] = Throttled
-			throttled++
-		}
-	}
-	at, err := strconv.ParseInt(said[2], 10, 64)
-	if err != nil {
-		return r, err
-	}
-	wholes := make([]int64, len(rates))
-	for i, rate := range rates {
-		if wholes[i], err = strconv.ParseInt(said[3+i], 10, 64); err != nil {
-			return r, err
-		}
-		r.Limits = append(r.Limits, Limit{
-			Policy: rate.name, Quota: int(rate.quota), Window: rate.window,
-			Remaining: int(rate.room(wholes[i], at)),
-			Reset:     time.Duration(rate.from(wholes[i], at)-at) * time.Microsecond,
-		})
-	}
-	r.RetryAfter = retry(rates, wholes, at, throttled)
-	return r, nil
 }
 
 func (a *Answer) size() int {

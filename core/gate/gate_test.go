@@ -26,23 +26,23 @@ import (
 // fixture is a gate on an empty Redis whose clock only moves when told to.
 type fixture struct {
 	*gate.Gate
+	game  catalog.Catalog
 	clock atomic.Int64 // unix ms
 	nonce atomic.Int64
 }
 
 func newFixture(rdb *redis.Client) *fixture {
-	f := &fixture{}
+	f := &fixture{game: catalog.Catalog{Fairness: catalog.Fairness{Burst: rate(20, time.Second), Sustained: rate(30, time.Minute)}}}
 	f.clock.Store(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).UnixMilli())
 	f.Gate = &gate.Gate{
 		Redis: rdb, Now: func() time.Time { return time.UnixMilli(f.clock.Load()).UTC() },
-		Fairness: func() catalog.Fairness {
-			return catalog.Fairness{
-				Burst:     catalog.Rate{Events: 20, Per: catalog.Duration(time.Second)},
-				Sustained: catalog.Rate{Events: 30, Per: catalog.Duration(time.Minute)},
-			}
-		},
+		Catalog: func() *catalog.Catalog { return &f.game },
 	}
 	return f
+}
+
+func rate(events int, per time.Duration) catalog.Rate {
+	return catalog.Rate{Events: events, Per: catalog.Duration(per)}
 }
 
 func (f *fixture) pass(d time.Duration) { f.clock.Add(d.Milliseconds()) }
@@ -57,10 +57,19 @@ func (f *fixture) entry(key, body string, players ...gate.Player) gate.Entry {
 
 func player(id string, n int) gate.Player { return gate.Player{ID: id, Events: ids("e", n)} }
 
-func ids(prefix string, n int) []string {
-	out := make([]string, n)
+func ids(prefix string, n int) []gate.Event {
+	out := make([]gate.Event, n)
 	for i := range out {
-		out[i] = fmt.Sprintf("%s%d", prefix, i)
+		out[i].ID = fmt.Sprintf("%s%d", prefix, i)
+	}
+	return out
+}
+
+// named makes events of ids.
+func named(ids ...string) []gate.Event {
+	out := make([]gate.Event, len(ids))
+	for i, id := range ids {
+		out[i].ID = id
 	}
 	return out
 }
@@ -430,21 +439,21 @@ func testSeenEvents(t *testing.T, oneNode bool) {
 		f.OneNode = oneNode
 		pass, err := f.Enter(t.Context(), f.entry("a", "", player("p", 20), player("q", 1)))
 		require.NoError(t, err)
-		require.NoError(t, f.Leave(t.Context(), pass, gate.Leaving{Answer: &done, Accepted: []gate.Player{{ID: "q"}, {ID: "p", Events: []string{"e1", "e3"}}, player("r", 2)}}))
+		require.NoError(t, f.Leave(t.Context(), pass, gate.Leaving{Answer: &done, Accepted: []gate.Player{{ID: "q"}, {ID: "p", Events: named("e1", "e3")}, player("r", 2)}}))
 		require.Equal(t, int64(2), rdb.ZCard(t.Context(), "gate:{r}:seen").Val())
 		f.pass(time.Second)
-		pass, err = f.Enter(t.Context(), f.entry("b", "", gate.Player{ID: "p", Events: []string{"e1", "new", "e3", "e0"}}, player("q", 4)))
+		pass, err = f.Enter(t.Context(), f.entry("b", "", gate.Player{ID: "p", Events: named("e1", "new", "e3", "e0")}, player("q", 4)))
 		require.NoError(t, err)
 		require.Equal(t, []gate.Verdict{gate.Duplicate, gate.Admitted, gate.Duplicate, gate.Admitted}, pass.Players[0].Events)
 		require.Equal(t, 18, pass.Players[0].Limits[0].Remaining, "duplicates cost nothing")
 		require.Equal(t, []gate.Verdict{gate.Admitted, gate.Admitted, gate.Admitted, gate.Admitted}, pass.Players[1].Events, "ids are per player")
 
 		f.pass(time.Hour - time.Second - time.Millisecond)
-		pass, err = f.Enter(t.Context(), f.entry("c", "", gate.Player{ID: "p", Events: []string{"e1"}}))
+		pass, err = f.Enter(t.Context(), f.entry("c", "", gate.Player{ID: "p", Events: named("e1")}))
 		require.NoError(t, err)
 		require.Equal(t, []gate.Verdict{gate.Duplicate}, pass.Players[0].Events)
 		f.pass(time.Millisecond)
-		pass, err = f.Enter(t.Context(), f.entry("d", "", gate.Player{ID: "p", Events: []string{"e1"}}))
+		pass, err = f.Enter(t.Context(), f.entry("d", "", gate.Player{ID: "p", Events: named("e1")}))
 		require.NoError(t, err)
 		require.Equal(t, []gate.Verdict{gate.Admitted}, pass.Players[0].Events, "an hour is over")
 
@@ -497,13 +506,236 @@ func TestBlock(t *testing.T) {
 		require.Nil(t, ask(player("p", 1))[0].Blocked)
 		require.NoError(t, f.Block(t.Context(), "p", gate.Block{Until: f.Now().Add(time.Hour)}))
 		require.NotNil(t, ask(player("p", 1))[0].Blocked)
-		require.NoError(t, f.Unblock(t.Context(), "p"))
-		require.NoError(t, f.Unblock(t.Context(), "p"))
+		require.NoError(t, f.Unblock(t.Context(), "p", false))
+		require.NoError(t, f.Unblock(t.Context(), "p", false))
 		require.Nil(t, ask(player("p", 1))[0].Blocked)
 
 		require.Error(t, f.Block(t.Context(), "p", gate.Block{Reason: "for ever"}))
 		require.Error(t, f.Block(t.Context(), "no}player", ten))
 	})
+}
+
+// TestBansAndBlocks: an operator's ban and an automatic block stand side by side, and neither shortens or lifts the other.
+func TestBansAndBlocks(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		start := newFixture(rdb).Now()
+		block := gate.Block{Reason: "impossible-value", Until: start.Add(time.Hour), DecisionID: "d"}
+		for i, row := range []struct {
+			ban    time.Duration
+			lift   []bool // which of the two, a ban or not
+			after  time.Duration
+			banned bool
+			out    bool
+		}{
+			{ban: time.Minute, banned: true, out: true},
+			{ban: time.Minute, after: time.Minute, out: true},
+			{ban: time.Minute, after: time.Hour},
+			{ban: time.Minute, lift: []bool{true}, out: true},
+			{ban: time.Minute, lift: []bool{false}, banned: true, out: true},
+			{ban: time.Minute, lift: []bool{false}, after: time.Minute},
+			{ban: 2 * time.Hour, banned: true, out: true},
+			{ban: 2 * time.Hour, after: time.Hour, banned: true, out: true},
+			{ban: 2 * time.Hour, after: 2 * time.Hour},
+			{ban: 2 * time.Hour, lift: []bool{true}, out: true},
+			{ban: 2 * time.Hour, lift: []bool{true}, after: time.Hour},
+			{ban: 2 * time.Hour, lift: []bool{true, false, true, false}},
+		} {
+			ban := gate.Block{Reason: "sold his account", Until: start.Add(row.ban), Ban: true}
+			for order, blocks := range [][]gate.Block{{block, ban}, {ban, block}, {ban, block, ban, block}} {
+				f := newFixture(rdb)
+				who := fmt.Sprintf("p%d-%d", i, order)
+				for _, b := range blocks {
+					require.NoError(t, f.Block(t.Context(), who, b))
+				}
+				require.GreaterOrEqual(t, rdb.PTTL(t.Context(), "gate:{"+who+"}:block").Val(), max(row.ban, time.Hour)-time.Minute/2)
+				for _, lift := range row.lift {
+					require.NoError(t, f.Unblock(t.Context(), who, lift))
+				}
+				f.pass(row.after)
+				for _, oneNode := range []bool{false, true} {
+					f.OneNode = oneNode
+					e := f.entry("", "", gate.Player{ID: who}, player("other", 1))
+					e.Nonce += who + fmt.Sprint(oneNode)
+					pass, err := f.Enter(t.Context(), e)
+					require.NoError(t, err)
+					var want *gate.Block
+					if row.out {
+						want = &block
+					}
+					if row.banned {
+						want = &ban
+					}
+					require.Equal(t, want, pass.Players[0].Blocked, "row %d, order %d", i, order)
+					require.Nil(t, pass.Players[1].Blocked)
+				}
+			}
+		}
+	})
+}
+
+func TestWhatABlockedPlayerIsTold(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC)
+	for _, row := range []struct {
+		block gate.Block
+		extra map[string]any
+	}{
+		{gate.Block{Reason: "score-velocity", Until: until, DecisionID: "d"}, map[string]any{"blocked_until": "2026-11-22T13:00:00Z", "decision_id": "d"}},
+		{gate.Block{Reason: "score-velocity", Until: until}, map[string]any{"blocked_until": "2026-11-22T13:00:00Z"}},
+		{gate.Block{Reason: "sold his account", Until: until, Ban: true}, map[string]any{"blocked_until": "2026-11-22T13:00:00Z", "reason": "sold his account"}},
+	} {
+		f := row.block.Fault()
+		require.ErrorIs(t, f, fault.PlayerBlocked)
+		require.Equal(t, row.extra, f.Extra)
+	}
+}
+
+// TestTypesHaveRatesOfTheirOwn: an event is charged to all rates it falls under, or to none.
+func TestTypesHaveRatesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		f := newFixture(rdb)
+		f.game.Events = map[string]catalog.EventType{"rare": {Rate: rate(2, time.Minute)}, "often": {}, "daily": {Rate: rate(1, 24*time.Hour)}}
+		f.game.Fairness.Burst = rate(5, time.Second)
+		ask := func(types ...string) gate.Ruling {
+			t.Helper()
+			p := gate.Player{ID: "p"}
+			for i, name := range types {
+				p.Events = append(p.Events, gate.Event{ID: fmt.Sprintf("%s-%d-%d", name, f.nonce.Load(), i), Type: name})
+			}
+			pass, err := f.Enter(t.Context(), f.entry("", "", p))
+			require.NoError(t, err)
+			return pass.Players[0]
+		}
+		const a, x = gate.Admitted, gate.Throttled
+		r := ask("often", "rare", "rare", "rare", "often", "rare", "often", "often")
+		require.Equal(t, []gate.Verdict{a, a, a, x, a, x, a, x}, r.Events)
+		require.Equal(t, []gate.Limit{
+			{Policy: "burst", Quota: 5, Window: time.Second, Remaining: 0, Reset: time.Second},
+			{Policy: "sustained", Quota: 30, Window: time.Minute, Remaining: 25, Reset: 10 * time.Second},
+			{Policy: "events.rare", Quota: 2, Window: time.Minute, Remaining: 0, Reset: time.Minute},
+		}, r.Limits)
+		require.Equal(t, time.Minute, r.RetryAfter, "both rare ones")
+		f.pass(time.Second)
+		r = ask("rare", "often")
+		require.Equal(t, []gate.Verdict{x, a}, r.Events)
+		require.Equal(t, 29*time.Second, r.RetryAfter)
+		r = ask("often")
+		require.Equal(t, []gate.Verdict{a}, r.Events)
+		require.Len(t, r.Limits, 2, "no rate that did not apply")
+
+		// What one type needs for long is not forgotten because the others need it for a short time only.
+		require.Equal(t, []gate.Verdict{a}, ask("daily").Events)
+		ask("often")
+		require.Greater(t, rdb.PTTL(t.Context(), "gate:{p}:rate").Val(), 23*time.Hour)
+	})
+}
+
+// TestKeysHaveRates: a key has the rate of its id, or else of its class; events and reads are charged to it in every shape of request.
+func TestKeysHaveRates(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		for shape, way := range shapes {
+			f := newFixture(rdb)
+			f.OneNode = way.oneNode
+			build := "build-" + strings.ReplaceAll(shape, " ", "-")
+			f.game.Fairness.Keys = map[string]catalog.Rate{build: rate(4, time.Second), "client": rate(6, time.Second)}
+			enter := func(key, id, class string, sent int) (gate.Pass, error) {
+				e := f.entry(key, "", way.players...)
+				e.Nonce, e.Scope = e.Nonce+strings.ReplaceAll(shape, " ", "-"), shape
+				e.KeyID, e.KeyClass, e.Sent = id, class, sent
+				return f.Enter(t.Context(), e)
+			}
+			limit := func(quota, remaining int, reset time.Duration) gate.Limit {
+				return gate.Limit{Policy: "key", Quota: quota, Window: time.Second, Remaining: remaining, Reset: reset}
+			}
+			pass, err := enter("", build, "client", 0)
+			require.NoError(t, err)
+			require.Equal(t, &gate.Allowance{Admitted: 1, Limit: limit(4, 3, 250*time.Millisecond)}, pass.Key, "a read counts as one")
+			pass, err = enter("k", build, "client", 5)
+			require.NoError(t, err)
+			require.Equal(t, &gate.Allowance{Admitted: 3, Limit: limit(4, 0, time.Second), RetryAfter: 500 * time.Millisecond}, pass.Key)
+			require.True(t, pass.Key.Admits(2))
+			require.False(t, pass.Key.Admits(3))
+			require.Len(t, pass.Players, len(way.players))
+			require.NoError(t, f.Leave(t.Context(), pass, gate.Leaving{Answer: &done}))
+
+			pass, err = enter("k2", build, "client", 9)
+			require.NoError(t, err)
+			require.Equal(t, &gate.Allowance{Limit: limit(4, 0, time.Second), RetryAfter: time.Second}, pass.Key)
+			require.Empty(t, pass.Players)
+			_, err = enter("k2", build, "client", 9)
+			require.ErrorIs(t, err, fault.IdempotencyInFlight, "it holds the lease")
+			require.NoError(t, f.Leave(t.Context(), pass, gate.Leaving{}))
+			pass, err = enter("k", build, "client", 5)
+			require.NoError(t, err)
+			require.Equal(t, &done, pass.Replay, "a stored answer needs no room")
+
+			pass, err = enter("", build+"-2", "client", 2)
+			require.NoError(t, err)
+			require.Equal(t, limit(6, 4, 333_334*time.Microsecond), pass.Key.Limit, "each key has its own count")
+			pass, err = enter("", "studio", "server", 10_000)
+			require.NoError(t, err)
+			require.Nil(t, pass.Key)
+			require.True(t, pass.Key.Admits(9_999))
+		}
+		_, err := newFixture(rdb).Enter(t.Context(), gate.Entry{KeyID: "no}key", Nonce: "n"})
+		require.ErrorContains(t, err, "no}key")
+	})
+}
+
+// TestAKeyAloneFails: when only the part about the key fails, the lease is given back.
+func TestAKeyAloneFails(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		f := newFixture(rdb)
+		f.game.Fairness.Keys = map[string]catalog.Rate{"studio": rate(4, time.Second)}
+		require.NoError(t, rdb.Set(t.Context(), "gate:{k.studio}:rate", "not a hash", 0).Err())
+		_, err := f.Enter(t.Context(), f.entry("k", "body", player("p", 1)))
+		require.ErrorIs(t, err, fault.Unavailable)
+		require.NoError(t, rdb.Del(t.Context(), "gate:{k.studio}:rate").Err())
+		pass, err := f.Enter(t.Context(), f.entry("k", "body", player("p", 1)))
+		require.NoError(t, err)
+		require.Equal(t, 3, pass.Key.Limit.Remaining)
+	})
+}
+
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(nil)
+	f.game.Fairness.Keys = map[string]catalog.Rate{"studio": rate(7, time.Minute), "client": rate(5, time.Minute)}
+	local := gate.Local{Catalog: f.Catalog, Now: f.Now}
+	take := func(id, class string) bool {
+		allowed, err := local.Take(id, class, 1)
+		require.NoError(t, err)
+		return allowed.Admits(0)
+	}
+	for _, row := range []struct {
+		id, class string
+		most      int
+	}{{"studio", "server", 7}, {"build-7", "client", 5}, {"other", "server", 1_000}} {
+		var admitted atomic.Int64
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 200 {
+					if take(row.id, row.class) {
+						admitted.Add(1)
+					}
+				}
+			})
+		}
+		all.Wait()
+		require.Equal(t, int64(row.most), admitted.Load(), row.id)
+	}
+	f.pass(time.Minute / 7)
+	require.False(t, take("studio", "server"))
+	f.pass(time.Millisecond)
+	require.True(t, take("studio", "server"))
+	f.game.Fairness.Keys["studio"] = catalog.Rate{}
+	_, err := local.Take("studio", "server", 1)
+	require.ErrorContains(t, err, `rate "key"`)
 }
 
 func TestRefusesWhatWouldLeaveItsSlot(t *testing.T) {
@@ -515,7 +747,7 @@ func TestRefusesWhatWouldLeaveItsSlot(t *testing.T) {
 		require.Error(t, err)
 		require.Equal(t, fault.Internal, fault.KindOf(err))
 	}
-	f.Fairness = func() catalog.Fairness { return catalog.Fairness{} }
+	f.game = catalog.Catalog{}
 	_, err := f.Enter(t.Context(), f.entry("k", "", player("p", 1)))
 	require.ErrorContains(t, err, `rate "burst"`)
 	require.Empty(t, server.Keys())
@@ -526,6 +758,7 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
 		f := newFixture(rdb)
+		f.game.Fairness.Keys = map[string]catalog.Rate{"studio": rate(100, time.Minute)}
 		for i, players := range [][]gate.Player{nil, {player("p1", 3)}, {player("p2", 1), player("p3", 1)}} {
 			for _, key := range []string{"", fmt.Sprint("done", i), fmt.Sprint("flying", i)} {
 				pass, err := f.Enter(t.Context(), f.entry(key, "", players...))
@@ -537,9 +770,9 @@ func TestKeys(t *testing.T) {
 		}
 		require.NoError(t, f.Block(t.Context(), "p1", gate.Block{Until: f.Now().Add(time.Minute)}))
 		keys := rdb.Keys(t.Context(), "*").Val()
-		require.Len(t, keys, 9+6+1+3+3, "nonces, requests, a block, rates, seen")
+		require.Len(t, keys, 9+6+1+3+3+1, "nonces, requests, a block, rates, seen, a rate of the key")
 		for _, key := range keys {
-			require.Regexp(t, `^gate:\{([A-Za-z0-9_-]+|r\.[A-Za-z0-9_-]{22})\}:(nonce:studio:nonce-\d+|request:[A-Za-z0-9_-]{22}|block|rate|seen)$`, key)
+			require.Regexp(t, `^gate:\{([A-Za-z0-9_-]+|r\.[A-Za-z0-9_-]{22}|k\.studio)\}:(nonce:studio:nonce-\d+|request:[A-Za-z0-9_-]{22}|block|rate|seen)$`, key)
 			ttl := rdb.PTTL(t.Context(), key).Val()
 			require.Positive(t, ttl, key)
 			require.LessOrEqual(t, ttl, 24*time.Hour, key)
@@ -596,6 +829,7 @@ func TestOneOfManyEnters(t *testing.T) {
 type trips struct {
 	n       atomic.Int64
 	astride atomic.Int64
+	keys    atomic.Int64 // scripts about signing keys
 	lose    atomic.Int64
 }
 
@@ -625,6 +859,9 @@ func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 			if len(tags) != 1 {
 				c.astride.Add(1)
 			}
+			if tags["gate:{k.studio"] {
+				c.keys.Add(1)
+			}
 		}
 		if c.lose.Add(-1) >= 0 {
 			again := make([]redis.Cmder, len(cmds)) // the server did it, the answer was lost, the client sends it again
@@ -646,11 +883,21 @@ func handshake(cmd redis.Cmder) bool {
 
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
+	t.Run("keys without a rate", func(t *testing.T) { t.Parallel(); testRoundTrips(t, nil) })
+	t.Run("keys with a rate", func(t *testing.T) {
+		t.Parallel()
+		testRoundTrips(t, map[string]catalog.Rate{"studio": rate(10_000, time.Second)})
+	})
+}
+
+func testRoundTrips(t *testing.T, keys map[string]catalog.Rate) {
+	t.Helper()
 	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
 		f := newFixture(rdb)
+		f.game.Fairness.Keys = keys
 		var many []gate.Player
 		for i := range 200 {
-			many = append(many, gate.Player{ID: fmt.Sprintf("p%d", i), Events: []string{"e"}})
+			many = append(many, gate.Player{ID: fmt.Sprintf("p%d", i), Events: named("e")})
 		}
 		kinds := []struct {
 			name    string
@@ -686,6 +933,7 @@ func TestRoundTrips(t *testing.T) {
 			pass, err := f.Enter(t.Context(), f.entry(key, "", kind.players...))
 			require.NoError(t, err)
 			require.Equal(t, kind.enter, counted.n.Load(), "enter %s", kind.name)
+			require.Equal(t, keys != nil, counted.keys.Swap(0) > 0, "a command more where there is a limit")
 			var leaving gate.Leaving
 			if key != "" {
 				leaving = gate.Leaving{Answer: &done, Accepted: kind.players}
@@ -713,7 +961,7 @@ func TestForgottenScripts(t *testing.T) {
 	f := newFixture(rdb)
 	for i := 1; i <= 3; i++ {
 		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
-		pass, err := f.Enter(t.Context(), f.entry(fmt.Sprint(i), "", gate.Player{ID: "p", Events: []string{"e"}}, gate.Player{ID: "q", Events: []string{"e", "f"}}))
+		pass, err := f.Enter(t.Context(), f.entry(fmt.Sprint(i), "", gate.Player{ID: "p", Events: named("e")}, gate.Player{ID: "q", Events: named("e", "f")}))
 		require.NoError(t, err)
 		require.Equal(t, 20-i, pass.Players[0].Limits[0].Remaining)
 		require.Equal(t, 20-2*i, pass.Players[1].Limits[0].Remaining)
@@ -842,7 +1090,8 @@ func TestRedisDown(t *testing.T) {
 			require.ErrorIs(t, f.Leave(t.Context(), pass, gate.Leaving{Answer: &done}), fault.Unavailable)
 			require.ErrorIs(t, f.Leave(t.Context(), pass, gate.Leaving{}), fault.Unavailable)
 			require.ErrorIs(t, f.Block(t.Context(), "p", gate.Block{Until: f.Now().Add(time.Hour)}), fault.Unavailable)
-			require.ErrorIs(t, f.Unblock(t.Context(), "p"), fault.Unavailable)
+			require.ErrorIs(t, f.Unblock(t.Context(), "p", false), fault.Unavailable)
+			require.ErrorIs(t, f.Unblock(t.Context(), "p", true), fault.Unavailable)
 		})
 	}
 }
@@ -876,7 +1125,7 @@ func TestCanceled(t *testing.T) {
 func BenchmarkEnter(b *testing.B) {
 	var many []gate.Player
 	for i := range 200 {
-		many = append(many, gate.Player{ID: fmt.Sprintf("p%d", i), Events: []string{"e"}})
+		many = append(many, gate.Player{ID: fmt.Sprintf("p%d", i), Events: named("e")})
 	}
 	for _, kind := range []struct {
 		name    string

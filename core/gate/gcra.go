@@ -56,17 +56,28 @@ func (p policy) wait(whole, now, n int64) int64 {
 	return max(0, p.charge(whole, now, n)-now-p.span())
 }
 
-// retry is how long to wait until as many of the throttled events as ever pass at once would pass.
-func retry(policies []policy, wholes []int64, now, throttled int64) time.Duration {
-	if throttled == 0 {
-		return 0
-	}
-	for _, p := range policies {
-		throttled = min(throttled, p.quota)
+// always is how many policies every event of a player falls under: burst and sustained, the first of any list of his.
+const always = 2
+
+// retry is how long to wait until those of the throttled events would pass that pass where every rate is whole. own is for each
+// of them the index of the policy of its type, 0 where there is none.
+func retry(policies []policy, wholes []int64, at int64, own []int) time.Duration {
+	counts := make([]int64, len(policies)) // of those that pass where every quota is whole
+	for _, o := range own {
+		if counts[0] == policies[0].quota || counts[1] == policies[1].quota || o > 0 && counts[o] == policies[o].quota {
+			continue
+		}
+		counts[0]++
+		counts[1]++
+		if o > 0 {
+			counts[o]++
+		}
 	}
 	var longest int64
 	for i, p := range policies {
-		longest = max(longest, p.wait(wholes[i], now, throttled))
+		if counts[i] > 0 {
+			longest = max(longest, p.wait(wholes[i], at, counts[i]))
+		}
 	}
 	return time.Duration(longest) * time.Microsecond
 }

@@ -65,15 +65,38 @@ for k = 1, #KEYS do
 end
 return #KEYS`)
 
-	// KEYS block. ARGV until (ms), kept (ms), reason, decision. returns 1, or 0 when the block in place ends no sooner.
+	// KEYS block. ARGV until (ms), kept (ms), reason, decision, what stands before the names of its fields. returns 1, or 0 when
+	// one of its kind is in place and ends no sooner.
 	blockScript = redis.NewScript(`
-local ends = redis.call('HGET', KEYS[1], 'until')
+local kind = ARGV[5]
+local ends = redis.call('HGET', KEYS[1], kind .. 'until')
 if ends and tonumber(ends) >= tonumber(ARGV[1]) then
   return 0
 end
-redis.call('HSET', KEYS[1], 'until', ARGV[1], 'reason', ARGV[3], 'decision', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('HSET', KEYS[1], kind .. 'until', ARGV[1], kind .. 'reason', ARGV[3], kind .. 'decision', ARGV[4])
+if tonumber(ARGV[2]) > redis.call('PTTL', KEYS[1]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return 1`)
+
+	// KEYS rate of a signing key. ARGV now (µs), lead (µs), quota, interval (µs), what was sent. returns {how much of it passes, the
+	// instant, the state}, calculated as in players.lua.
+	keyScript = redis.NewScript(`
+local now, interval = tonumber(ARGV[1]), tonumber(ARGV[4])
+local state = redis.call('HMGET', KEYS[1], 'now', 'key')
+local at = math.max(now, math.min(tonumber(state[1] or '0'), now + tonumber(ARGV[2])))
+local full = at + tonumber(ARGV[3]) * interval
+local whole = math.max(tonumber(state[2] or '0'), at)
+local cut = whole > full
+whole = math.min(whole, full)
+local admitted = math.min(tonumber(ARGV[5]), math.floor((full - whole) / interval))
+whole = whole + admitted * interval
+local out = {string.format('%.0f', admitted), string.format('%.0f', at), string.format('%.0f', whole)}
+if admitted > 0 or cut then
+  redis.call('HSET', KEYS[1], 'now', out[2], 'key', out[3])
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((whole - now) / 1000) + 60000))
+end
+return out`)
 )
 
 // call is one script run on the keys of one hash slot.

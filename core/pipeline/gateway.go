@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,8 @@ type Result struct {
 	Errors     []fault.Field `json:"errors,omitempty"`
 }
 
-// Accept passes a submission through the gate and publishes what may pass. The answer is stored under the idempotency key
+// Accept passes a submission through the gate and publishes what may pass: of the events that their players' rates have room for,
+// those among the first ones that the rate of the key has room for. The answer is stored under the idempotency key
 // and given again, byte for byte, to a repeat of the request, which replayed tells apart. With an error the answer holds
 // nothing but headers that belong on the problem.
 func (g *Gateway) Accept(ctx context.Context, s Submission) (answer gate.Answer, replayed bool, err error) {
@@ -64,8 +66,8 @@ func (g *Gateway) Accept(ctx context.Context, s Submission) (answer gate.Answer,
 	players, slots := byPlayer(items)
 
 	pass, err := g.Gate.Enter(ctx, gate.Entry{
-		KeyID: s.Key.ID, Nonce: s.Request.Nonce, Scope: s.Route, IdempotencyKey: s.Request.IdempotencyKey,
-		Fingerprint: signing.Fingerprint(s.Request), Players: players,
+		KeyID: s.Key.ID, KeyClass: string(s.Key.Class), Nonce: s.Request.Nonce, Scope: s.Route, IdempotencyKey: s.Request.IdempotencyKey,
+		Fingerprint: signing.Fingerprint(s.Request), Players: players, Sent: len(items),
 	})
 	if err != nil {
 		return gate.Answer{}, false, err
@@ -81,18 +83,21 @@ func (g *Gateway) Accept(ctx context.Context, s Submission) (answer gate.Answer,
 			g.Log.LogAttrs(ctx, slog.LevelWarn, "leave the gate", slog.String("error", left.Error()))
 		}
 	}()
+	if !pass.Key.Admits(0) {
+		return gate.Answer{Header: RateHeaders(limits(pass))}, false, KeyExceeded(pass.Key)
+	}
 	if unreadable != nil {
 		return gate.Answer{}, false, unreadable
 	}
 
-	results, admitted := rule(items, slots, pass.Players)
+	results, admitted := rule(items, slots, pass)
 	if len(admitted) == 0 && !repeats(results) {
-		return gate.Answer{Header: rateHeaders(pass.Players)}, false, nothing(s.Batch, results, items, pass.Players)
+		return gate.Answer{Header: RateHeaders(limits(pass))}, false, nothing(s.Batch, results, items, pass)
 	}
 	if err := g.publish(ctx, s, admitted); err != nil {
 		return gate.Answer{}, false, err
 	}
-	answer, err = accepted(results, pass.Players)
+	answer, err = accepted(results, RateHeaders(limits(pass)))
 	if err != nil {
 		return gate.Answer{}, false, err
 	}
@@ -173,13 +178,13 @@ func byPlayer(items []item) (players []gate.Player, slots []slot) {
 			continue
 		}
 		slots[i].event = len(players[p].Events)
-		players[p].Events = append(players[p].Events, it.event.ID)
+		players[p].Events = append(players[p].Events, gate.Event{ID: it.event.ID, Type: it.event.Type})
 	}
 	return players, slots
 }
 
 // rule turns the gate's rulings into results and gives the events that may pass.
-func rule(items []item, slots []slot, rulings []gate.Ruling) ([]Result, []event.Event) {
+func rule(items []item, slots []slot, pass gate.Pass) ([]Result, []event.Event) {
 	results := make([]Result, len(items))
 	var admitted []event.Event
 	for i, it := range items {
@@ -187,7 +192,7 @@ func rule(items []item, slots []slot, rulings []gate.Ruling) ([]Result, []event.
 		r := &results[i]
 		var ruling gate.Ruling
 		if slots[i].player >= 0 {
-			ruling = rulings[slots[i].player]
+			ruling = pass.Players[slots[i].player]
 		}
 		switch {
 		case ruling.Blocked != nil:
@@ -201,14 +206,16 @@ func rule(items []item, slots []slot, rulings []gate.Ruling) ([]Result, []event.
 				r.Status = StatusDuplicate
 			}
 		default:
-			switch ruling.Events[slots[i].event] {
-			case gate.Admitted:
+			switch verdict := ruling.Events[slots[i].event]; {
+			case verdict == gate.Duplicate:
+				r.Status = StatusDuplicate
+			case verdict == gate.Throttled:
+				r.Status, r.Code, r.RetryAfter = StatusThrottled, fault.RateExceeded, seconds(ruling.RetryAfter)
+			case !pass.Key.Admits(i): // the player was charged in the same trip, which cannot be helped
+				r.Status, r.Code, r.RetryAfter = StatusThrottled, fault.RateExceeded, seconds(pass.Key.RetryAfter)
+			case verdict == gate.Admitted:
 				r.Status = StatusAccepted
 				admitted = append(admitted, it.event)
-			case gate.Duplicate:
-				r.Status = StatusDuplicate
-			case gate.Throttled:
-				r.Status, r.Code, r.RetryAfter = StatusThrottled, fault.RateExceeded, seconds(ruling.RetryAfter)
 			}
 		}
 	}
@@ -227,29 +234,36 @@ func repeats(results []Result) bool {
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // nothing is the fault of a request of which no event was taken: the event's own when it was sent alone.
-func nothing(batch bool, results []Result, items []item, rulings []gate.Ruling) error {
-	blocked := len(rulings) == 1 && rulings[0].Blocked != nil
+func nothing(batch bool, results []Result, items []item, pass gate.Pass) error {
+	blocked := len(pass.Players) == 1 && pass.Players[0].Blocked != nil
 	if !batch && !blocked && items[0].err != nil {
 		return items[0].err
 	}
 	f := fault.NothingTaken.Errorf("none of the %d events was accepted, results says why", len(results))
 	var wait time.Duration
-	for _, ruling := range rulings {
+	for _, ruling := range pass.Players {
 		wait = max(wait, ruling.RetryAfter)
 	}
-	if wait > 0 {
+	switch throttled := slices.ContainsFunc(results, func(r Result) bool { return r.Status == StatusThrottled }); {
+	case blocked:
+		f = pass.Players[0].Blocked.Fault()
+	case wait > 0:
 		f = fault.RateExceeded.Errorf("too many events of the player in too short a time, try again later").After(wait)
-	}
-	f.Extra = map[string]any{}
-	if blocked {
-		until := rulings[0].Blocked.Until.UTC().Format(time.RFC3339)
-		f = fault.PlayerBlocked.Errorf("the player is blocked until %s", until)
-		f.Extra = map[string]any{"decision_id": rulings[0].Blocked.DecisionID, "blocked_until": until}
+	case throttled:
+		f = KeyExceeded(pass.Key)
 	}
 	if batch {
+		if f.Extra == nil {
+			f.Extra = map[string]any{}
+		}
 		f.Extra["results"] = results
 	}
 	return f
+}
+
+// KeyExceeded is the fault of a request that is over the rate of its key.
+func KeyExceeded(a *gate.Allowance) *fault.Error {
+	return fault.RateExceeded.Errorf("too many events and reads under this key in too short a time, try again later").After(a.RetryAfter)
 }
 
 // publish sends the admitted events on their way and returns when the broker has them all.
@@ -278,7 +292,7 @@ func (g *Gateway) publish(ctx context.Context, s Submission, admitted []event.Ev
 }
 
 // accepted is the answer 202.
-func accepted(results []Result, rulings []gate.Ruling) (gate.Answer, error) {
+func accepted(results []Result, header map[string]string) (gate.Answer, error) {
 	count := 0
 	for _, r := range results {
 		if r.Status == StatusAccepted {
@@ -292,20 +306,31 @@ func accepted(results []Result, rulings []gate.Ruling) (gate.Answer, error) {
 	if err != nil {
 		return gate.Answer{}, err
 	}
-	header := rateHeaders(rulings)
 	header["Content-Type"] = "application/json"
 	return gate.Answer{Status: 202, Header: header, Body: body}, nil
 }
 
-// rateHeaders are those of draft-ietf-httpapi-ratelimit-headers, a member for each policy. A request about several players
-// has none, because they would not say whose.
-func rateHeaders(rulings []gate.Ruling) map[string]string {
+// limits are those a request fell under: its player's and its key's. Those of several players are left out, because the
+// headers could not say whose they are.
+func limits(pass gate.Pass) []gate.Limit {
+	var list []gate.Limit
+	if len(pass.Players) == 1 {
+		list = pass.Players[0].Limits
+	}
+	if pass.Key != nil {
+		list = append(list, pass.Key.Limit)
+	}
+	return list
+}
+
+// RateHeaders are those of draft-ietf-httpapi-ratelimit-headers, a member for each limit; none where there is no limit.
+func RateHeaders(limits []gate.Limit) map[string]string {
 	header := map[string]string{}
-	if len(rulings) != 1 || len(rulings[0].Limits) == 0 {
+	if len(limits) == 0 {
 		return header
 	}
 	var policies, states []string
-	for _, l := range rulings[0].Limits {
+	for _, l := range limits {
 		policies = append(policies, fmt.Sprintf("%q;q=%d;w=%d", l.Policy, l.Quota, seconds(l.Window)))
 		states = append(states, fmt.Sprintf("%q;r=%d;t=%d", l.Policy, l.Remaining, seconds(l.Reset)))
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/catalog"
 	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/gate"
@@ -312,6 +313,102 @@ func TestGatewayTakesNothing(t *testing.T) {
 			require.ErrorIs(t, err, fault.NonceReplayed)
 		})
 	}
+}
+
+func TestGatewayKeepsToTheRatesOfTypes(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		p := newPath(t, nil, rdb)
+		xp := p.game.Events[event.XPGained]
+		xp.Rate = catalog.Rate{Events: 1, Per: catalog.Duration(30 * time.Second)}
+		p.game.Events[event.XPGained] = xp
+		answer, _, err := p.gateway.Accept(t.Context(), submission("k", true, batchText(
+			xpText("a", "ada", 5), xpText("b", "ada", 5), text("c", "ada", event.ScoreSubmitted, noon, `{"board":"points","score":5}`))))
+		require.NoError(t, err)
+		require.Equal(t, `"burst";q=5;w=1, "sustained";q=100;w=60, "events.xp_gained";q=1;w=30`, answer.Header["RateLimit-Policy"])
+		require.Equal(t, `"burst";r=3;t=1, "sustained";r=98;t=2, "events.xp_gained";r=0;t=30`, answer.Header["RateLimit"])
+		require.JSONEq(t, `{"accepted":2,"results":[
+			{"event_id":"a","status":"accepted"},
+			{"event_id":"b","status":"throttled","code":"rate-limited","retry_after":30},
+			{"event_id":"c","status":"accepted"}]}`, string(answer.Body))
+		require.Len(t, p.queued(t, "events"), 2)
+	})
+}
+
+// The first events of a request that its key has room for may pass, whoever they are of. Where there is room for none, nothing is
+// stored, and the request may come again.
+func TestGatewayKeepsToTheRateOfTheKey(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		p := newPath(t, nil, rdb)
+		p.game.Fairness.Keys = map[string]catalog.Rate{"server": {Events: 6, Per: catalog.Duration(time.Minute)}}
+		_, _, err := p.gateway.Accept(t.Context(), submission("before", false, xpText("old", "ada", 5)))
+		require.NoError(t, err)
+
+		body := batchText(xpText("a", "ada", 5), xpText("b", "bob", 5), `17`, xpText("c", "ada", 5), xpText("d", "bob", 5),
+			xpText("e", "cyd", 5), xpText("a", "ada", 5), xpText("old", "ada", 5), `18`)
+		s := submission("k", true, body)
+		answer, _, err := p.gateway.Accept(t.Context(), s)
+		require.NoError(t, err)
+		require.Equal(t, []string{"accepted", "accepted", "rejected", "accepted", "accepted", "throttled", "duplicate", "duplicate", "rejected"}, statuses(t, answer.Body))
+		require.Contains(t, string(answer.Body), `{"event_id":"e","status":"throttled","code":"rate-limited","retry_after":40}`)
+		require.Equal(t, `"key";q=6;w=60`, answer.Header["RateLimit-Policy"], "not whose of the players")
+		require.Equal(t, `"key";r=0;t=60`, answer.Header["RateLimit"])
+		require.Len(t, p.queued(t, "events"), 5)
+
+		s.Request.Nonce = signing.NewNonce()
+		again, replayed, err := p.gateway.Accept(t.Context(), s)
+		require.NoError(t, err)
+		require.True(t, replayed, "a stored answer needs no room")
+		require.Equal(t, answer, again)
+
+		for _, more := range []pipeline.Submission{
+			submission("one", false, xpText("f", "ada", 5)), submission("many", true, batchText(xpText("f", "ada", 5), xpText("f", "bob", 5))),
+			submission("bad", false, `{`),
+		} {
+			for range 2 { // the lease was given back
+				more.Request.Nonce = signing.NewNonce()
+				answer, _, err = p.gateway.Accept(t.Context(), more)
+				require.ErrorIs(t, err, fault.RateExceeded)
+				require.Equal(t, `"key";r=0;t=60`, answer.Header["RateLimit"])
+				require.Positive(t, fault.Of(err).RetryAfter)
+				require.Zero(t, answer.Status)
+			}
+		}
+		require.Len(t, p.queued(t, "events"), 5)
+		p.at(noon.Add(10 * time.Second))
+		first := submission("one", false, xpText("f", "ada", 5))
+		answer, _, err = p.gateway.Accept(t.Context(), first)
+		require.NoError(t, err)
+		require.Contains(t, answer.Header["RateLimit"], `"burst";r=4;t=1, "sustained"`)
+		require.Contains(t, answer.Header["RateLimit"], `, "key";r=0;t=60`)
+	})
+}
+
+// A request whose only event that could pass lies behind what its key has room for is over the rate of the key.
+func TestGatewayTakesNothingBehindTheRateOfTheKey(t *testing.T) {
+	t.Parallel()
+	rdb, _ := storetest.Miniredis(t)
+	p := newPath(t, nil, rdb)
+	p.game.Fairness.Keys = map[string]catalog.Rate{"k-server": {Events: 1, Per: catalog.Duration(time.Minute)}}
+	_, _, err := p.gateway.Accept(t.Context(), submission("k", true, batchText(`17`, xpText("a", "ada", 5))))
+	require.ErrorIs(t, err, fault.RateExceeded)
+	require.Equal(t, time.Minute, fault.Of(err).RetryAfter)
+	results, _ := fault.Of(err).Extra["results"].([]pipeline.Result)
+	require.Len(t, results, 2)
+	require.Empty(t, p.queued(t, "events"))
+}
+
+func TestGatewayTellsABannedPlayerWhy(t *testing.T) {
+	t.Parallel()
+	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		p := newPath(t, nil, rdb)
+		require.NoError(t, p.gate.Block(t.Context(), "eve", gate.Block{Reason: "impossible-value", Until: noon.Add(48 * time.Hour), DecisionID: "d1"}))
+		require.NoError(t, p.gate.Block(t.Context(), "eve", gate.Block{Reason: "sold the account", Until: noon.Add(time.Hour), Ban: true}))
+		_, _, err := p.gateway.Accept(t.Context(), submission("k", false, xpText("a", "eve", 5)))
+		require.ErrorIs(t, err, fault.PlayerBlocked)
+		require.Equal(t, map[string]any{"blocked_until": "2026-11-22T13:00:00Z", "reason": "sold the account"}, fault.Of(err).Extra)
+	})
 }
 
 func TestGatewayChecksTheKeyOfARequestFirst(t *testing.T) {

@@ -17,11 +17,11 @@ type Sanctions struct {
 	Rankings hider // nil: nobody is hidden
 }
 
-// keeper is the part of the gate that keeps players out. A block that ends sooner than the one in place changes nothing, so that
-// one has to be taken back first.
+// keeper is the part of the gate that keeps players out. A block that ends sooner than the one of its kind in place changes nothing,
+// so that one has to be taken back first.
 type keeper interface {
 	Block(ctx context.Context, player string, b gate.Block) error
-	Unblock(ctx context.Context, player string) error
+	Unblock(ctx context.Context, player string, ban bool) error
 }
 
 // hider hides players from everybody else in the rankings. Each call may be repeated, and a repeat mends one that was cut.
@@ -108,24 +108,23 @@ func (s *Sanctions) follow(ctx context.Context, players []string, tell func(play
 	return nil
 }
 
-// keep tells the gate what keeps a player out: the ban, if there is one. What somebody else told it since may end later, so the
-// second time it forgets that first; so it does when nothing keeps him out.
+// keep tells the gate what keeps a player out: a ban, a block, or both. What somebody else told it since may end later, so the
+// second time it forgets that first; so it does when there is none in force.
 func (s *Sanctions) keep(ctx context.Context, player string, inForce []fairness.Sanction, again bool) error {
-	i := slices.IndexFunc(inForce, func(f fairness.Sanction) bool { return f.Kind == fairness.Ban })
-	if i < 0 {
-		i = slices.IndexFunc(inForce, func(f fairness.Sanction) bool { return f.Kind == fairness.Block })
-	}
-	if i < 0 || again {
-		if err := s.Gate.Unblock(ctx, player); err != nil {
-			return fmt.Errorf("let a player in again: %w", err)
+	for _, kind := range []fairness.Kind{fairness.Ban, fairness.Block} {
+		i := slices.IndexFunc(inForce, func(f fairness.Sanction) bool { return f.Kind == kind })
+		if i < 0 || again {
+			if err := s.Gate.Unblock(ctx, player, kind == fairness.Ban); err != nil {
+				return fmt.Errorf("let a player in again: %w", err)
+			}
 		}
-	}
-	if i < 0 {
-		return nil
-	}
-	b := gate.Block{Reason: inForce[i].Reason, Until: inForce[i].Until, DecisionID: inForce[i].DecisionID}
-	if err := s.Gate.Block(ctx, player, b); err != nil {
-		return fmt.Errorf("keep a player out: %w", err)
+		if i < 0 {
+			continue
+		}
+		b := gate.Block{Reason: inForce[i].Reason, Until: inForce[i].Until, DecisionID: inForce[i].DecisionID, Ban: kind == fairness.Ban}
+		if err := s.Gate.Block(ctx, player, b); err != nil {
+			return fmt.Errorf("keep a player out: %w", err)
+		}
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func New(config Config, options Options) (*App, error) {
 
 	a.verifier = &signing.Verifier{Keys: a.keyring.Load, Skew: config.Skew, Now: options.Now}
 	a.gate = &gate.Gate{
-		Redis: a.redis, Fairness: func() catalog.Fairness { return current().Fairness }, Now: options.Now, NonceFor: 2 * config.Skew,
+		Redis: a.redis, Catalog: current, Now: options.Now, NonceFor: 2 * config.Skew,
 		OneNode: config.RedisOneNode,
 	}
 	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
