@@ -83,7 +83,12 @@ type App struct {
 	registry *prometheus.Registry
 	unproven *prometheus.CounterVec // reason
 	trusting prometheus.Counter
+	refusing prometheus.Counter
+	limiting *prometheus.CounterVec // result
+	reloads  *prometheus.CounterVec // result
 	catalog  atomic.Pointer[catalog.Catalog]
+	running  []byte // the text of the catalog in force
+	refused  []byte // the text of CATALOG_FILE that was refused last
 	keyring  atomic.Pointer[signing.Keyring]
 	started  atomic.Bool           // everything the stages rely on is there
 	obstacle atomic.Pointer[error] // why it is not, at the last look
@@ -93,6 +98,10 @@ type App struct {
 	bus      Bus
 	verifier *signing.Verifier
 	gate     *gate.Gate
+	local    *gate.Local
+	// banned says, while Redis is away, whether an operator's ban of a player is in force; nil is a no. Without the function
+	// nobody is banned then.
+	banned   func(ctx context.Context, player string) (*gate.Block, error)
 	rejected *rejected.Store
 	records  *fairness.Records
 	receipts *receipt.Keys
@@ -146,11 +155,16 @@ func New(config Config, options Options) (*App, error) {
 	a.trusting = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
 		Name: "unchecked_nonces_total", Help: "Signed reads let in without a look at their nonce because Redis did not answer.",
 	})
-	game, err := catalog.Load(config.CatalogFile)
+	a.refusing = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
+		Name: "gate_refusals_without_redis_total", Help: "Signed requests refused because Redis, which knows what came before, did not answer.",
+	})
+	a.limiting = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "rate_limits_in_process_total", Help: "Signed reads that this process limited by itself because Redis did not answer, by result.",
+	}, []string{"result"})
+	game, err := a.firstCatalog()
 	if err != nil {
 		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
 	}
-	a.catalog.Store(game)
 	if err := a.open(); err != nil {
 		a.Close()
 		return nil, err
@@ -163,6 +177,7 @@ func New(config Config, options Options) (*App, error) {
 		Redis: a.redis, Catalog: current, Now: options.Now, NonceFor: 2 * config.Skew,
 		OneNode: config.RedisOneNode,
 	}
+	a.local = &gate.Local{Catalog: current, Now: options.Now}
 	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
 	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
 	a.players = &progression.Cache{Redis: a.redis, Ledger: a.ledger}
@@ -278,7 +293,7 @@ func (a *App) serve(ctx context.Context, listener net.Listener, getenv func(stri
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.functions().Serve(ctx, listener) })
 	group.Go(func() error { return a.start(ctx) })
-	group.Go(func() error { return a.watchKeys(ctx, getenv) })
+	group.Go(func() error { return a.watch(ctx, getenv) })
 	if a.config.MetricsAddr != "off" {
 		group.Go(func() error { return a.serveOperations(ctx) })
 	}
@@ -330,9 +345,9 @@ func (a *App) prepare(ctx context.Context) error {
 	return a.archive.Restore.Run(ctx)
 }
 
-// watchKeys reads the signing keys again from time to time: a mounted secret changes in place. Keys that cannot be used
-// are refused, and the running ones stay.
-func (a *App) watchKeys(ctx context.Context, getenv func(string) string) error {
+// watch reads the signing keys and the catalog again from time to time: a mounted secret and a mounted file change in place.
+// What cannot be used is refused, and what runs stays.
+func (a *App) watch(ctx context.Context, getenv func(string) string) error {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
@@ -341,6 +356,7 @@ func (a *App) watchKeys(ctx context.Context, getenv func(string) string) error {
 			return nil
 		case <-tick.C:
 			a.reloadKeys(getenv)
+			a.reloadCatalog(ctx)
 		}
 	}
 }

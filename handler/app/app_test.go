@@ -234,7 +234,7 @@ func labels(a *App) map[string]*regexp.Regexp {
 		"status": regexp.MustCompile(`^[1-5]\d\d$`), "function": anyOf("fairness", "progression", "archive", "redrive"),
 		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf("impossible-value", "minimum-interval", "score-velocity"),
 		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
-		"result": anyOf("applied", "repeated", "invalid"), "fate": anyOf("redriven", "given-up"),
+		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused"), "fate": anyOf("redriven", "given-up"),
 		"cause": anyOf("deadlock", "lock_wait", "busy"),
 	}
 }
@@ -340,6 +340,8 @@ func TestMetrics(t *testing.T) {
 		{"event_to_rank_seconds_count", nil, 1},
 		{"database_retries_total", nil, 0},
 		{"window_closes_total", nil, 0},
+		{"catalog_version", nil, 1},
+		{"gate_refusals_without_redis_total", nil, 0},
 		{"window_close_failures_total", nil, 0},
 	} {
 		require.Contains(t, text, "\n# TYPE "+strings.TrimSuffix(test.name, "_count")+" ")

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"net/http"
 
 	"liveops/core/event"
@@ -29,6 +30,9 @@ func (a *App) events(batch bool) web.Handler {
 		})
 		for name, value := range answer.Header {
 			w.Header().Set(name, value)
+		}
+		if errors.Is(err, fault.RedisUnavailable) {
+			a.refusing.Inc()
 		}
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"liveops/core/bus"
+	"liveops/core/event"
 	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
@@ -151,32 +152,72 @@ func (a *App) bounded(next web.Handler) web.Handler {
 // handler answers a proven caller.
 type handler func(w http.ResponseWriter, r *http.Request, c caller) error
 
-// signed lets in requests signed with a key of one of the classes, each once. While Redis does not answer, a read may come
-// twice: its signature and its time still hold, it changes nothing, and SQL has what it asks for.
+// signed lets in requests signed with a key of one of the classes, each once, at the rate of the key. A game client's key reads
+// nothing about a player who is banned.
 func (a *App) signed(classes []signing.Class, next handler) web.Handler {
 	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
 		c, err := a.verify(r, smallBody, classes)
 		if err != nil {
 			return err
 		}
-		err = a.once(r.Context(), c)
-		if r.Method == http.MethodGet && errors.Is(err, fault.RedisUnavailable) {
-			a.trusting.Inc()
-			err = nil
+		entry := gate.Entry{KeyID: c.key.ID, KeyClass: string(c.key.Class), Nonce: c.request.Nonce}
+		if player := r.PathValue("player"); c.key.Class == signing.Client && event.ValidPlayerID(player) {
+			entry.Players = []gate.Player{{ID: player}}
 		}
+		pass, err := a.enter(r, entry)
 		if err != nil {
 			return err
+		}
+		if pass.Key != nil {
+			for name, value := range pipeline.RateHeaders([]gate.Limit{pass.Key.Limit}) {
+				w.Header().Set(name, value)
+			}
+		}
+		if !pass.Key.Admits(0) {
+			return pipeline.KeyExceeded(pass.Key)
+		}
+		for _, ruling := range pass.Players {
+			if ruling.Blocked != nil && ruling.Blocked.Ban {
+				return ruling.Blocked.Fault()
+			}
 		}
 		return next(w, r, c)
 	})
 }
 
-// once lets a signed request pass the first time it comes.
-func (a *App) once(ctx context.Context, c caller) error {
-	ctx, stop := context.WithTimeout(ctx, redisPatience)
+// enter asks the gate about a request that sends no events. While Redis does not answer, a read may come twice: its signature
+// and its time still hold, it changes nothing, and SQL has what it asks for. This process then limits its key.
+func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
+	ctx, stop := context.WithTimeout(r.Context(), redisPatience)
 	defer stop()
-	_, err := a.gate.Enter(ctx, gate.Entry{KeyID: c.key.ID, Nonce: c.request.Nonce})
-	return err
+	pass, err := a.gate.Enter(ctx, e)
+	if !errors.Is(err, fault.RedisUnavailable) {
+		return pass, err
+	}
+	if r.Method != http.MethodGet {
+		a.refusing.Inc()
+		return gate.Pass{}, err
+	}
+	a.trusting.Inc()
+	if pass.Key, err = a.local.Take(e.KeyID, e.KeyClass, 1); err != nil {
+		return gate.Pass{}, err
+	}
+	if !pass.Key.Admits(0) {
+		a.limiting.WithLabelValues("throttled").Inc()
+		return pass, nil
+	}
+	a.limiting.WithLabelValues("admitted").Inc()
+	if a.banned == nil {
+		return pass, nil
+	}
+	for _, p := range e.Players {
+		ban, err := a.banned(r.Context(), p.ID)
+		if err != nil {
+			return gate.Pass{}, err
+		}
+		pass.Players = append(pass.Players, gate.Ruling{Blocked: ban})
+	}
+	return pass, nil
 }
 
 // public is signed, but lets unsigned requests in when the board allows it.
