@@ -164,7 +164,7 @@ func (b Block) Fault() *fault.Error {
 }
 
 // Enter lets a request in, once. A repeat of a finished one gets the stored answer, whether its nonce is new or not.
-// Otherwise it is an error, and nothing is charged: fault.NonceReplayed, fault.IdempotencyInFlight while the first one is
+// Otherwise it is an error, and no player is charged: fault.NonceReplayed, fault.IdempotencyInFlight while the first one is
 // being executed (until LeaseFor is over), fault.IdempotencyReused when the idempotency key belongs to another
 // fingerprint, fault.RedisUnavailable.
 //

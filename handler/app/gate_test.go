@@ -24,12 +24,12 @@ func (e *environment) play(t *testing.T, text string) {
 	require.NoError(t, os.WriteFile(e.settings["CATALOG_FILE"], []byte(text), 0o600))
 }
 
-// get is a signed read.
-func (c *client) get(class signing.Class, target string) *http.Response {
+// get is a read, signed with the key of a class unless that is empty.
+func (c *client) get(class signing.Class, target string) *recorder {
 	c.t.Helper()
-	w := httptest.NewRecorder()
+	w := &recorder{header: http.Header{}}
 	c.handler.ServeHTTP(w, request(c.t, class, http.MethodGet, target, nil))
-	return w.Result()
+	return w
 }
 
 func TestReadsKeepToTheRateOfTheirKey(t *testing.T) {
@@ -40,22 +40,22 @@ func TestReadsKeepToTheRateOfTheirKey(t *testing.T) {
 	require.Equal(t, http.StatusOK, c.invoke("progression", acceptedBody(t, xpText("x", "ada", 1))))
 	for i, path := range []string{"/v1/leaderboards", "/v1/players/ada", "/v1/leaderboards/open-board", "/v1/players/ada", "/v1/leaderboards"} {
 		answer := c.get(signing.Client, path)
-		require.Equal(t, `"key";q=3;w=30`, answer.Header.Get("RateLimit-Policy"))
+		require.Equal(t, `"key";q=3;w=30`, answer.header.Get("RateLimit-Policy"))
 		if i < 3 {
-			require.Equal(t, http.StatusOK, answer.StatusCode, path)
+			require.Equal(t, http.StatusOK, answer.status, path)
 			continue
 		}
-		require.Equal(t, http.StatusTooManyRequests, answer.StatusCode, path)
-		require.Equal(t, `"key";r=0;t=30`, answer.Header.Get("RateLimit"))
-		require.Equal(t, "10", answer.Header.Get("Retry-After"))
+		require.Equal(t, http.StatusTooManyRequests, answer.status, path)
+		require.Equal(t, `"key";r=0;t=30`, answer.header.Get("RateLimit"))
+		require.Equal(t, "10", answer.header.Get("Retry-After"))
 	}
 	status, answer := c.ask(signing.Client, http.MethodPost, "/v1/events", xpText("e", "ada", 1))
 	require.Equal(t, http.StatusTooManyRequests, status, "events and reads count together")
 	require.Equal(t, "rate-limited", answer["code"])
 	answered := c.get(signing.Server, "/v1/players/ada")
-	require.Equal(t, http.StatusOK, answered.StatusCode)
-	require.Empty(t, answered.Header.Get("RateLimit"), "a key without a limit")
-	require.Equal(t, http.StatusOK, c.get("", "/v1/leaderboards/open-board").StatusCode, "nor has one who needs no key")
+	require.Equal(t, http.StatusOK, answered.status)
+	require.Empty(t, answered.header.Get("RateLimit"), "a key without a limit")
+	require.Equal(t, http.StatusOK, c.get("", "/v1/leaderboards/open-board").status, "nor has one who needs no key")
 }
 
 // aboutEve are all reads whose path names a player.
@@ -75,7 +75,7 @@ func TestABannedPlayerIsNotReadByGameClients(t *testing.T) {
 	all := func(class signing.Class, want int) {
 		t.Helper()
 		for _, path := range aboutEve() {
-			require.Equal(t, want, c.get(class, path).StatusCode, path)
+			require.Equal(t, want, c.get(class, path).status, path)
 		}
 	}
 	automatic := gate.Block{Reason: "impossible-value", Until: noon.Add(48 * time.Hour), DecisionID: "d1"}
@@ -92,9 +92,9 @@ func TestABannedPlayerIsNotReadByGameClients(t *testing.T) {
 	require.Equal(t, "sold the account", answer["reason"])
 	require.NotContains(t, answer, "decision_id")
 	for _, path := range []string{"/v1/leaderboards", "/v1/leaderboards/shut-board"} {
-		require.Equal(t, http.StatusOK, c.get(signing.Client, path).StatusCode, path)
+		require.Equal(t, http.StatusOK, c.get(signing.Client, path).status, path)
 	}
-	require.Equal(t, http.StatusNotFound, c.get(signing.Client, "/v1/players/eve.x").StatusCode, "no player's id")
+	require.Equal(t, http.StatusNotFound, c.get(signing.Client, "/v1/players/eve.x").status, "no player's id")
 
 	once := request(t, signing.Client, http.MethodGet, "/v1/players/ada", nil)
 	for _, want := range []int{http.StatusNotFound, http.StatusUnauthorized} {
@@ -124,7 +124,7 @@ func TestTheGateWithoutRedis(t *testing.T) {
 	}
 	require.Equal(t, 2, int(testutil.ToFloat64(c.app.refusing)))
 
-	require.Equal(t, http.StatusOK, c.get(signing.Client, "/v1/players/eve").StatusCode, "nobody to ask about bans")
+	require.Equal(t, http.StatusOK, c.get(signing.Client, "/v1/players/eve").status, "nobody to ask about bans")
 	asked := fault.DatabaseUnavailable.Errorf("down")
 	c.app.banned = func(_ context.Context, player string) (*gate.Block, error) {
 		if asked != nil {
@@ -135,17 +135,17 @@ func TestTheGateWithoutRedis(t *testing.T) {
 		}
 		return &gate.Block{Reason: "sold the account", Until: noon.Add(time.Hour), Ban: true}, nil
 	}
-	require.Equal(t, http.StatusServiceUnavailable, c.get(signing.Client, "/v1/players/ada").StatusCode)
+	require.Equal(t, http.StatusServiceUnavailable, c.get(signing.Client, "/v1/players/ada").status)
 	asked = nil
 	status, answer := c.ask(signing.Client, http.MethodGet, "/v1/players/eve", "")
 	require.Equal(t, http.StatusForbidden, status)
 	require.Equal(t, "sold the account", answer["reason"])
 
 	over := c.get(signing.Client, "/v1/players/ada")
-	require.Equal(t, http.StatusTooManyRequests, over.StatusCode)
-	require.Equal(t, "10", over.Header.Get("Retry-After"))
-	require.Equal(t, `"key";r=0;t=30`, over.Header.Get("RateLimit"))
-	require.Equal(t, http.StatusOK, c.get(signing.Server, "/v1/players/eve").StatusCode)
+	require.Equal(t, http.StatusTooManyRequests, over.status)
+	require.Equal(t, "10", over.header.Get("Retry-After"))
+	require.Equal(t, `"key";r=0;t=30`, over.header.Get("RateLimit"))
+	require.Equal(t, http.StatusOK, c.get(signing.Server, "/v1/players/eve").status)
 	require.Equal(t, 4, int(testutil.ToFloat64(c.app.limiting.WithLabelValues("admitted"))))
 	require.Equal(t, 1, int(testutil.ToFloat64(c.app.limiting.WithLabelValues("throttled"))))
 	require.Equal(t, 5, int(testutil.ToFloat64(c.app.trusting)))
@@ -214,16 +214,16 @@ func TestTheCatalogIsReloaded(t *testing.T) {
 
 	e.play(t, game) // an older version
 	reload(0, 1)
-	require.Equal(t, 2.0, gauge(t, c.app, "catalog_version"))
+	require.Equal(t, 2, gauge(t, c.app, "catalog_version"))
 }
 
-func gauge(t *testing.T, a *App, name string) float64 {
+func gauge(t *testing.T, a *App, name string) int {
 	t.Helper()
 	families, err := a.registry.Gather()
 	require.NoError(t, err)
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
+			return int(f.GetMetric()[0].GetGauge().GetValue())
 		}
 	}
 	require.Fail(t, "no such metric", name)
@@ -256,7 +256,7 @@ func TestTheCatalogIsReloadedUnderLoad(t *testing.T) {
 		all.Go(func() {
 			for range 10 {
 				for _, class := range []signing.Class{signing.Client, signing.Server} {
-					if status := c.get(class, "/v1/leaderboards").StatusCode; status != http.StatusOK {
+					if status := c.get(class, "/v1/leaderboards").status; status != http.StatusOK {
 						problems <- errors.New(http.StatusText(status))
 					}
 				}
