@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -33,13 +34,11 @@ type Restore struct {
 // process does so, and they share the work: what one has rebuilt is complete for the others. Every run hides whom a sanction
 // hides, and shows whom none hides any more.
 func (r *Restore) Run(ctx context.Context) error {
-	if err := r.rebuild(ctx); err != nil {
-		return err
+	err := r.rebuild(ctx)
+	if failed := r.Sanctions.Sweep(ctx); failed != nil { // whatever became of the rest
+		err = errors.Join(err, fmt.Errorf("sweep sanctions: %w", failed))
 	}
-	if err := r.Sanctions.Sweep(ctx); err != nil {
-		return fmt.Errorf("sweep sanctions: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (r *Restore) rebuild(ctx context.Context) error {
