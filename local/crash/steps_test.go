@@ -120,7 +120,7 @@ func paths() []path {
 				s.publish(eventsQueue, s.batch(prefix, xp(prefix+"eve", "unfair", 9999))...)
 			},
 			needs: []string{
-				"redis HMGET fairness:", "mysql INSERT conduct", "mysql INSERT fairness_decision", "mysql INSERT sanction", "mysql INSERT rejected",
+				"redis MGET fairness:", "redis EVALSHA fairness:", "mysql INSERT conduct", "mysql INSERT fairness_decision", "mysql INSERT sanction", "mysql INSERT rejected",
 				"redis EVALSHA gate:", "broker publish progression",
 			},
 		},
