@@ -12,7 +12,7 @@
 --
 -- instant, room and charge are those of gcra.go. A state that is cut to the whole quota is written even when nothing passes:
 -- otherwise it would be cut again at the next request, and nothing would ever be regained.
-local function player(block, rate, seen, a, from, n)
+local function player(block, rate, seen, a, names, quotas, intervals, from, n)
   local now = tonumber(ARGV[a])
   local blocked = redis.call('HMGET', block, 'ban.until', 'ban.reason', 'ban.decision', 'until', 'reason', 'decision')
   for i = 1, 4, 3 do
@@ -21,13 +21,7 @@ local function player(block, rate, seen, a, from, n)
     end
   end
 
-  local policies = tonumber(ARGV[a + 2])
-  local names, quotas, intervals = {'now'}, {}, {}
-  for p = 1, policies do
-    names[p + 1] = ARGV[a + 3 * p]
-    quotas[p] = tonumber(ARGV[a + 3 * p + 1])
-    intervals[p] = tonumber(ARGV[a + 3 * p + 2])
-  end
+  local policies = #quotas
   local state = redis.call('HMGET', rate, unpack(names))
   local at = math.max(now, math.min(tonumber(state[1] or '0'), now + tonumber(ARGV[a + 1])))
   local wholes, rooms, changed = {}, {}, {}
@@ -89,10 +83,16 @@ end
 local function players(k, a)
   local rulings = {}
   local policies = tonumber(ARGV[a + 2])
+  local names, quotas, intervals = {'now'}, {}, {}
+  for p = 1, policies do
+    names[p + 1] = ARGV[a + 3 * p]
+    quotas[p] = tonumber(ARGV[a + 3 * p + 1])
+    intervals[p] = tonumber(ARGV[a + 3 * p + 2])
+  end
   local at = a + 3 + 3 * policies
   for key = k, #KEYS, 3 do
     local n = tonumber(ARGV[at])
-    rulings[#rulings + 1] = player(KEYS[key], KEYS[key + 1], KEYS[key + 2], a, at + 1, n)
+    rulings[#rulings + 1] = player(KEYS[key], KEYS[key + 1], KEYS[key + 2], a, names, quotas, intervals, at + 1, n)
     at = at + 1 + (policies > 2 and 2 * n or n)
   end
   return rulings
