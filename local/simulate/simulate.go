@@ -40,8 +40,6 @@ type Simulation struct {
 	Thresholds         bool              // whether to find out what other limits of the statistics would give; takes half as long again
 	// Ladder makes a judge that knows nobody yet and tells time by now; nil: NewLadder.
 	Ladder func(game *catalog.Catalog, now func() time.Time) Judge
-	// Conduct makes what decisions lead to under a policy; nil: NewConduct.
-	Conduct func(policy catalog.Fairness) Conduct
 }
 
 // What the simulated queue is like.
@@ -135,27 +133,19 @@ func (r *run) flush(ctx context.Context) error {
 type side struct {
 	Policy
 	judges  Judge
-	conduct Conduct
-	blocked map[string]time.Time // until when, by player
+	conduct map[string]fairness.Conduct // by player; nobody clears a case
 	tally
 }
 
 func (r *run) side(policy Policy) *side {
-	conduct := r.Conduct
-	if conduct == nil {
-		conduct = NewConduct
-	}
-	return &side{
-		Policy: policy, judges: r.judge(policy.Game), conduct: conduct(policy.Game.Fairness),
-		blocked: map[string]time.Time{}, tally: newTally(),
-	}
+	return &side{Policy: policy, judges: r.judge(policy.Game), conduct: map[string]fairness.Conduct{}, tally: newTally()}
 }
 
 // judge judges a batch but for what comes from players who are blocked by now, and gives what it judged.
 func (s *side) judge(ctx context.Context, batch []event.Accepted) ([]event.Accepted, error) {
 	let := make([]event.Accepted, 0, len(batch))
 	for _, e := range batch {
-		if e.ReceivedAt.Before(s.blocked[e.PlayerID]) {
+		if e.ReceivedAt.Before(s.conduct[e.PlayerID].BlockedUntil) {
 			s.refused.add(e.PlayerID)
 		} else {
 			let = append(let, e)
@@ -168,14 +158,17 @@ func (s *side) judge(ctx context.Context, batch []event.Accepted) ([]event.Accep
 	if len(decisions) != len(let) {
 		return nil, fmt.Errorf("%d decisions on %d events", len(decisions), len(let))
 	}
-	for i, d := range decisions {
+	for _, d := range decisions {
 		s.decided(d)
-		c := s.conduct.After(d, let[i].ReceivedAt)
-		if c.Until.After(s.blocked[d.PlayerID]) {
-			s.blocked[d.PlayerID] = c.Until
+		if len(d.Evidence) == 0 {
+			continue
+		}
+		conduct, to := s.conduct[d.PlayerID].After(d, s.Game.Fairness)
+		s.conduct[d.PlayerID] = conduct
+		if !to.BlockUntil.IsZero() {
 			s.blocks.add(d.PlayerID)
 		}
-		if c.Case {
+		if to.Case {
 			s.cases.add(d.PlayerID)
 		}
 	}

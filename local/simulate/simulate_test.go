@@ -82,7 +82,7 @@ func (j thumb) Judge(_ context.Context, events []event.Accepted) ([]fairness.Dec
 				continue
 			}
 			f := fairness.Finding{
-				Rule: name, Mode: rule.Mode, Verdict: fairness.Verdict(rule.Verdict), Measure: "score", Limit: limit, Observed: observed,
+				Rule: name, Mode: rule.Mode, Verdict: fairness.Verdict(rule.Verdict), Points: rule.Points, Measure: "score", Limit: limit, Observed: observed,
 			}
 			d.Evidence = append(d.Evidence, f)
 			if f.Mode == "enforce" && (d.Verdict == fairness.Allow || f.Verdict == fairness.Deny) {
@@ -154,7 +154,7 @@ func TestCandidateAgainstCurrent(t *testing.T) {
 	require.Equal(t, 2, all.Candidate.Flagged)
 	require.Equal(t, []simulate.Example{{
 		Change: "new", PlayerID: "ann", EventID: "ann-6", Label: "speed",
-		Finding: fairness.Finding{Rule: "population", Mode: "enforce", Verdict: "flag", Measure: "score", Limit: 90, Observed: 2000},
+		Finding: fairness.Finding{Rule: "population", Mode: "enforce", Verdict: "flag", Points: 2, Measure: "score", Limit: 90, Observed: 2000},
 	}}, all.Examples)
 
 	velocity := rules["score-velocity"]
@@ -225,31 +225,27 @@ func TestSimulatedTime(t *testing.T) {
 		{second(2), []string{"ann-0", "ann-1", "bob-2"}},
 		{second(8), []string{"bob-8"}},
 		{second(10), []string{"bob-9", "bob-10", "bob-7"}},
-		{second(62), []string{"ann-60", "ann-62"}},
+		{second(62), []string{"ann-62"}},
 	}, batches)
-	require.Equal(t, simulate.Count{Events: 2, Players: 1}, report.Current.Refused)
+	require.Equal(t, simulate.Count{Events: 3, Players: 1}, report.Current.Refused)
 	require.Equal(t, simulate.Count{Events: 1, Players: 1}, report.Current.Blocks)
 	require.Equal(t, report.Current, report.Candidate)
 }
 
-// strict blocks for a day and opens a case on every flag.
-type strict struct{}
-
-func (strict) After(d fairness.Decision, at time.Time) simulate.Consequence {
-	return simulate.Consequence{Until: at.Add(24 * time.Hour), Case: d.Verdict == fairness.Flag}
-}
-
-func TestConsequencesAreThoseOfTheConduct(t *testing.T) {
+// TestConsequences holds a run to what decisions add up to: blocks that grow, and cases.
+func TestConsequences(t *testing.T) {
 	t.Parallel()
-	s := simulate.Simulation{
-		Current: policy(t, quiet), Candidate: policy(t, quiet), Ladder: byThumb, Batch: 1,
-		Conduct: func(catalog.Fairness) simulate.Conduct { return strict{} },
-	}
-	report, err := s.Run(t.Context(), source(score("ann", 0, 50), score("ann", 1, 50), score("bob", 2, 1), score("bob", 3, 1)))
+	rules := policy(t, quiet+"population: {mode: off}, own-history: {limit: 10, points: 5}")
+	s := simulate.Simulation{Current: rules, Candidate: rules, Ladder: byThumb, Batch: 1}
+	report, err := s.Run(t.Context(), source(
+		score("ann", 0, 50), score("ann", 1, 50), // a case
+		score("bob", 2, 2000), score("bob", 30, 1), score("bob", 70, 2000), // blocked for a minute, and then for three; a case
+		score("bob", 200, 1), score("bob", 260, 1),
+	))
 	require.NoError(t, err)
-	require.Equal(t, simulate.Count{Events: 1, Players: 1}, report.Candidate.Cases)
-	require.Equal(t, simulate.Count{Events: 2, Players: 2}, report.Candidate.Blocks)
-	require.Equal(t, simulate.Count{Events: 2, Players: 2}, report.Candidate.Refused)
+	require.Equal(t, simulate.Count{Events: 2, Players: 2}, report.Candidate.Cases)
+	require.Equal(t, simulate.Count{Events: 2, Players: 1}, report.Candidate.Blocks)
+	require.Equal(t, simulate.Count{Events: 2, Players: 1}, report.Candidate.Refused)
 }
 
 // TestThresholds compares every point of the curves with a simulation under that very limit.
