@@ -135,7 +135,7 @@ type Escalation struct {
 	Factor    int      `yaml:"factor"`    // a further block lasts this many times the one before; default 3
 	Most      Duration `yaml:"most"`      // the longest; default 720h
 	Memory    Duration `yaml:"memory"`    // whoever was out of blocks for this long begins anew; default 720h
-	Throttles int      `yaml:"throttles"` // so many throttled events Within block like a deny; 0: none do; default 30
+	Throttles int      `yaml:"throttles"` // more throttled events than this Within block like a deny; 0: none do; default 30
 	Within    Duration `yaml:"within"`    // default 10m
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"liveops/core/catalog"
+	"liveops/core/journal"
 	"liveops/core/leaderboard"
 	"liveops/core/progression"
 	"liveops/core/season"
@@ -18,14 +19,15 @@ import (
 )
 
 // Archive closes the windows that ended and keeps their final standings. Between that it restores what Redis lost, hides and shows
-// players where that was cut, and looks for drift: it compares, a few players a tick and over time all of them, their balances with the ledger and their entries in Redis
-// with those in SQL.
+// players where that was cut, purges recorded events that are older than the policy says, and looks for drift: it compares, a few
+// players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
 type Archive struct {
 	Catalog func() *catalog.Catalog
 	Restore *Restore
 	Windows *season.Windows
 	Ledger  *progression.Ledger
 	Ranking *leaderboard.Ranking
+	Journal *journal.Journal
 	Metrics *Metrics
 	Log     *slog.Logger
 
@@ -33,7 +35,8 @@ type Archive struct {
 }
 
 // Sweep handles one tick of the timer: it lays out the windows ahead, takes every window that is due one or more steps
-// on, restores what Redis lost, finishes hiding players, and compares a sample. A tick that is missed, doubled or cut costs delay and nothing else.
+// on, restores what Redis lost, finishes hiding players, purges, and compares a sample. A tick that is missed, doubled or cut costs
+// delay and nothing else.
 func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	added, err := a.Windows.Materialise(ctx, a.Catalog())
 	if err != nil {
@@ -47,12 +50,17 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
 	}
 	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
+	purged, unpurged := a.Journal.Purge(ctx, a.Windows.Now().Add(-a.Catalog().Fairness.Record.Std()), purgeTick)
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
-		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived), slog.Int("windows_failed", report.Failed),
-	}, compared...), errors.Join(err, restored, failed)
+		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived), slog.Int("events_purged", purged),
+		slog.Int("windows_failed", report.Failed),
+	}, compared...), errors.Join(err, restored, unpurged, failed)
 }
+
+// purgeTick is how many recorded events one tick purges at most: more than are recorded in two at 300 events a second.
+const purgeTick = 20_000
 
 // What one tick compares, at most. The entries are counted as if every player were in every window.
 const (

@@ -1,14 +1,18 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"liveops/core/bus"
 	"liveops/core/catalog"
 	"liveops/core/event"
 	"liveops/core/fairness"
+	"liveops/core/journal"
 	"liveops/core/rejected"
 )
 
@@ -19,6 +23,7 @@ type Fairness struct {
 	Records   *fairness.Records
 	Sanctions *Sanctions
 	Rejected  rejector
+	Journal   *journal.Journal
 	Bus       bus.Publisher
 	Queue     string
 	Metrics   *Metrics
@@ -30,20 +35,29 @@ type Fairness struct {
 func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, error) {
 	events, trace, aside := decode("fairness", batch)
 	unreadable := len(aside)
+	var fair []bus.Message
+	var meanwhile errgroup.Group // while the ladder waits for Redis
+	meanwhile.Go(func() (err error) {
+		fair, err = messages(events, trace)
+		return err
+	})
+	meanwhile.Go(func() error { return f.record(ctx, events) })
 	began := time.Now()
 	decisions, err := f.Ladder.Judge(ctx, events)
-	if err != nil {
+	if err := cmp.Or(meanwhile.Wait(), err); err != nil {
 		return nil, err
 	}
 	f.Metrics.DecisionTime.Observe(time.Since(began).Seconds())
-	var fair []event.Accepted
+	n := 0
 	for i, d := range decisions {
 		if d.Drops() {
-			aside = append(aside, unfair(events[i], d))
+			aside = append(aside, unfair(events[i], fair[i].Body, d))
 		} else {
-			fair = append(fair, events[i])
+			fair[n] = fair[i]
+			n++
 		}
 	}
+	fair = fair[:n]
 	recorded, err := f.Records.Record(ctx, decisions, f.Catalog().Fairness)
 	if err != nil {
 		return nil, err
@@ -55,12 +69,8 @@ func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, err
 	if err := f.Sanctions.Project(ctx, recorded.Players...); err != nil {
 		return nil, err
 	}
-	out, err := messages(fair, trace)
-	if err != nil {
-		return nil, err
-	}
-	if len(out) > 0 {
-		if err := f.Bus.Publish(ctx, f.Queue, out); err != nil {
+	if len(fair) > 0 {
+		if err := f.Bus.Publish(ctx, f.Queue, fair); err != nil {
 			return nil, err
 		}
 	}
@@ -93,11 +103,15 @@ func (f *Fairness) count(recorded fairness.Recorded) {
 	f.Metrics.CasesOpened.Add(float64(recorded.Cases))
 }
 
-func unfair(e event.Accepted, d fairness.Decision) rejected.Rejection {
-	body, err := e.Encode()
-	if err != nil {
-		body = nil // an event that was decoded can be encoded; its ids still say which it was
+// record keeps the events as they came, if the policy says so.
+func (f *Fairness) record(ctx context.Context, events []event.Accepted) error {
+	if f.Catalog().Fairness.Record == 0 {
+		return nil
 	}
+	return f.Journal.Record(ctx, events)
+}
+
+func unfair(e event.Accepted, body []byte, d fairness.Decision) rejected.Rejection {
 	return rejected.Rejection{
 		Stage: "fairness", MessageID: e.Identity(), PlayerID: e.PlayerID, EventID: e.ID,
 		Code: d.Code, Detail: d.Rule + " (decision " + d.ID + ")", Body: body,

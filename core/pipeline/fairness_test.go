@@ -14,6 +14,7 @@ import (
 	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
+	"liveops/core/journal"
 	"liveops/core/pipeline"
 	"liveops/core/rejected"
 	"liveops/core/store"
@@ -250,4 +251,44 @@ func TestFairnessPublishesNothingOfABatchThatIsAllBad(t *testing.T) {
 	_, err := p.fairness.Judge(t.Context(), []bus.Message{{ID: "odd", Body: []byte("{}")}})
 	require.NoError(t, err, "there is nothing to publish")
 	require.Len(t, p.rows(t, "rejected"), 1)
+}
+
+// Events are recorded as they came, whatever the verdict, each once, for as long as the policy says; where it says nothing, none is.
+func TestEventsAreRecorded(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p := newPath(t, db, rdb)
+		recorded := func() (ids []string) {
+			require.NoError(t, p.fairness.Journal.Each(t.Context(), time.Time{}, noon.Add(time.Hour), func(e event.Accepted) error {
+				ids = append(ids, e.Identity())
+				return nil
+			}))
+			return ids
+		}
+		_, err := p.fairness.Judge(t.Context(), batch(t, xp("ada", "before", 5)))
+		require.NoError(t, err)
+		require.Empty(t, recorded())
+
+		p.game.Fairness.Record = catalog.Duration(time.Minute)
+		for range 2 {
+			_, err = p.fairness.Judge(t.Context(), foul(t))
+			require.NoError(t, err)
+		}
+		all := []string{"ada.fair", "ada.fair-too", "bob.k1", "bob.k2", "eve.also-unfair", "eve.unfair"}
+		require.Equal(t, all, recorded())
+		p.at(noon.Add(time.Minute))
+		p.layOut(t)
+		require.Equal(t, all, recorded())
+		p.at(noon.Add(time.Minute + time.Millisecond))
+		p.layOut(t)
+		require.Empty(t, recorded())
+
+		p.fairness.Journal = &journal.Journal{DB: deadDB(t)}
+		require.NoError(t, p.bus.Publish(t.Context(), "events", batch(t, xp("ada", "after", 5))))
+		require.Error(t, p.take(t, "events", p.fairness.Judge))
+		require.Len(t, p.queued(t, "events"), 1, "nothing is settled")
+		for _, m := range p.queued(t, "progression") {
+			require.NotEqual(t, "ada.after", m.ID)
+		}
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"liveops/core/event"
 	"liveops/core/fairness"
 	"liveops/core/gate"
+	"liveops/core/journal"
 	"liveops/core/leaderboard"
 	"liveops/core/pipeline"
 	"liveops/core/progression"
@@ -152,7 +153,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		Ladder: &fairness.Ladder{
 			States: fairness.RedisStates{Redis: rdb}, Baselines: fairness.StoredBaselines{Redis: rdb, DB: db}, Catalog: current, Now: p.now,
 		},
-		Records: records, Sanctions: sanctions,
+		Records: records, Sanctions: sanctions, Journal: &journal.Journal{DB: db},
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
 	}
 	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
@@ -162,7 +163,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	}
 	p.archive = &pipeline.Archive{
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,
-		Log: slog.New(slog.DiscardHandler),
+		Journal: p.fairness.Journal, Log: slog.New(slog.DiscardHandler),
 		Restore: &pipeline.Restore{
 			Catalog: current, Windows: windows, Ranking: p.ranking, Sanctions: sanctions, Now: p.now, Log: slog.New(slog.DiscardHandler),
 		},

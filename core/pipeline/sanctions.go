@@ -121,12 +121,25 @@ func (s *Sanctions) keep(ctx context.Context, player string, inForce []fairness.
 		if i < 0 {
 			continue
 		}
-		b := gate.Block{Reason: inForce[i].Reason, Until: inForce[i].Until, DecisionID: inForce[i].DecisionID, Ban: kind == fairness.Ban}
-		if err := s.Gate.Block(ctx, player, b); err != nil {
+		if err := s.Gate.Block(ctx, player, blockOf(inForce[i])); err != nil {
 			return fmt.Errorf("keep a player out: %w", err)
 		}
 	}
 	return nil
+}
+
+func blockOf(s fairness.Sanction) gate.Block {
+	return gate.Block{Reason: s.Reason, Until: s.Until, DecisionID: s.DecisionID, Ban: s.Kind == fairness.Ban}
+}
+
+// Ban gives a player's ban as the gate does, for when the gate cannot be asked; nil when there is none in force.
+func (s *Sanctions) Ban(ctx context.Context, player string) (*gate.Block, error) {
+	ban, banned, err := s.Records.Banned(ctx, player)
+	if err != nil || !banned {
+		return nil, err
+	}
+	b := blockOf(ban)
+	return &b, nil
 }
 
 func (s *Sanctions) hide(ctx context.Context, player string, inForce []fairness.Sanction) error {

@@ -26,6 +26,7 @@ import (
 	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
+	"liveops/core/journal"
 	"liveops/core/leaderboard"
 	"liveops/core/pipeline"
 	"liveops/core/progression"
@@ -99,9 +100,6 @@ type App struct {
 	verifier *signing.Verifier
 	gate     *gate.Gate
 	local    *gate.Local
-	// banned says, while Redis is away, whether an operator's ban of a player is in force; nil is a no. Without the function
-	// nobody is banned then.
-	banned   func(ctx context.Context, player string) (*gate.Block, error)
 	rejected *rejected.Store
 	records  *fairness.Records
 	receipts *receipt.Keys
@@ -118,6 +116,7 @@ type App struct {
 	redrive     *pipeline.Redrive
 	release     *pipeline.Release
 	cases       *pipeline.Cases
+	sanctions   *pipeline.Sanctions
 }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
@@ -200,31 +199,33 @@ func New(config Config, options Options) (*App, error) {
 		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
 	}
 	a.records = &fairness.Records{DB: a.db, Now: options.Now}
-	sanctions := &pipeline.Sanctions{Records: a.records, Gate: a.gate}
+	a.sanctions = &pipeline.Sanctions{Records: a.records, Gate: a.gate, Rankings: a.ranking}
+	recorded := &journal.Journal{DB: a.db}
 	a.fairness = &pipeline.Fairness{
 		Catalog: current,
 		Ladder: &fairness.Ladder{
 			States: fairness.RedisStates{Redis: a.redis}, Baselines: fairness.StoredBaselines{Redis: a.redis, DB: a.db}, Catalog: current, Now: options.Now,
 		},
-		Records: a.records, Sanctions: sanctions, Rejected: a.rejected, Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
+		Records: a.records, Sanctions: a.sanctions, Rejected: a.rejected, Journal: recorded,
+		Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
 	a.progression = &pipeline.Progression{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
-		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Metrics: metrics, Log: options.Log,
+		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Metrics: metrics, Log: options.Log,
 		Restore: &pipeline.Restore{
-			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: sanctions, Now: options.Now, Log: options.Log,
+			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: a.sanctions, Now: options.Now, Log: options.Log,
 		},
 	}
 	a.redrive = &pipeline.Redrive{
 		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
 	}
 	a.release = &pipeline.Release{
-		Rejected: a.rejected, Records: a.records, Sanctions: sanctions, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues,
+		Rejected: a.rejected, Records: a.records, Sanctions: a.sanctions, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues,
 	}
-	a.cases = &pipeline.Cases{Records: a.records, Sanctions: sanctions, Metrics: metrics}
+	a.cases = &pipeline.Cases{Records: a.records, Sanctions: a.sanctions, Metrics: metrics}
 	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry}.Handler()
 	return a, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/catalog"
 	"liveops/core/fault"
 	"liveops/core/signing"
 	"liveops/core/store"
@@ -232,7 +233,7 @@ func labels(a *App) map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
 		"route": anyOf(routes...), "method": anyOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER"),
 		"status": regexp.MustCompile(`^[1-5]\d\d$`), "function": anyOf("fairness", "progression", "archive", "redrive"),
-		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf("impossible-value", "minimum-interval", "score-velocity"),
+		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf(slices.Collect(maps.Keys(catalog.Rules()))...),
 		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
 		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused"), "fate": anyOf("redriven", "given-up"),
 		"cause": anyOf("deadlock", "lock_wait", "busy"),

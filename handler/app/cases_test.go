@@ -245,3 +245,59 @@ func TestAnOrderWhileADependencyIsDown(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "database-unavailable", answer["code"])
 }
+
+// A ban acts on the next request and on every read, a shadow-ban on what everybody else reads, both at once; when they are over, the
+// next tick shows the player again.
+func TestSanctionsActAtOnce(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	now := noon
+	e.clock = func() time.Time { return now }
+	c := e.running(t)
+	require.Equal(t, http.StatusOK, c.invoke("progression",
+		acceptedBody(t, scoreText("s", "eve", "open-board", 9)), acceptedBody(t, scoreText("s", "ada", "open-board", 5))))
+	_, opened := c.order("k", "/v1/operations/cases", `{"player_id":"eve","reason":"reported"}`)
+	target := "/v1/operations/cases/" + opened["case_id"].(string)
+	const board = "/v1/leaderboards/open-board"
+	ranked := func(class signing.Class, path string) (players []any) {
+		t.Helper()
+		status, answer := c.ask(class, http.MethodGet, path, "")
+		require.Equal(t, http.StatusOK, status, "%v", answer)
+		for _, entry := range answer["entries"].([]any) {
+			players = append(players, entry.(map[string]any)["player_id"])
+		}
+		return players
+	}
+	status := func(class signing.Class, path string) int {
+		t.Helper()
+		status, _ := c.ask(class, http.MethodGet, path, "")
+		return status
+	}
+	require.Equal(t, []any{"eve", "ada"}, ranked("", board))
+
+	code, _ := c.order("k1", target+"/shadow-ban", `{"reason":"odd","for":"4m"}`)
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, []any{"ada"}, ranked("", board))
+	require.Equal(t, http.StatusNotFound, status(signing.Server, board+"/players/eve"))
+	require.Equal(t, []any{"eve", "ada"}, ranked(signing.Client, board+"?viewer=eve"))
+	require.Equal(t, http.StatusOK, status(signing.Client, "/v1/players/eve"))
+	require.Equal(t, http.StatusAccepted, c.send("1", "eve"), "he is to notice nothing")
+	now = noon.Add(4 * time.Minute)
+	_, err := c.app.archive.Sweep(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []any{"eve", "ada"}, ranked("", board))
+
+	code, _ = c.order("k2", target+"/ban", `{"reason":"sold the account"}`)
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, http.StatusForbidden, c.send("2", "eve"))
+	require.Equal(t, []any{"ada"}, ranked("", board))
+	for _, path := range []string{"/v1/players/eve", board + "/players/eve", board + "/players/eve/around", "/v1/receipts/eve/s"} {
+		require.Equal(t, http.StatusForbidden, status(signing.Client, path), path)
+	}
+	require.Equal(t, http.StatusOK, status(signing.Server, "/v1/players/eve"))
+	code, _ = c.order("k3", target+"/unban", `{"reason":"he did not"}`)
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, http.StatusAccepted, c.send("2", "eve"))
+	require.Equal(t, http.StatusOK, status(signing.Client, "/v1/players/eve"))
+	require.Equal(t, []any{"eve", "ada"}, ranked("", board))
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/signing"
@@ -108,7 +109,7 @@ func TestABannedPlayerIsNotReadByGameClients(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, status, "the automatic block is still there")
 }
 
-// While Redis is away writes are refused, reads are limited by this process, and whether a player is banned is asked elsewhere.
+// While Redis is away writes are refused, reads are limited by this process, and SQL says who is banned.
 func TestTheGateWithoutRedis(t *testing.T) {
 	t.Parallel()
 	e := newEnvironment(t)
@@ -124,19 +125,14 @@ func TestTheGateWithoutRedis(t *testing.T) {
 	}
 	require.Equal(t, 2, int(testutil.ToFloat64(c.app.refusing)))
 
-	require.Equal(t, http.StatusOK, c.get(signing.Client, "/v1/players/eve").status, "nobody to ask about bans")
-	asked := fault.DatabaseUnavailable.Errorf("down")
-	c.app.banned = func(_ context.Context, player string) (*gate.Block, error) {
-		if asked != nil {
-			return nil, asked
-		}
-		if player != "eve" {
-			return nil, nil
-		}
-		return &gate.Block{Reason: "sold the account", Until: noon.Add(time.Hour), Ban: true}, nil
-	}
-	require.Equal(t, http.StatusServiceUnavailable, c.get(signing.Client, "/v1/players/ada").status)
-	asked = nil
+	require.Equal(t, http.StatusOK, c.get(signing.Client, "/v1/players/eve").status)
+	order := fairness.Order{Actor: "ops", Key: "1", Kind: fairness.ActionOpen, Text: "sold the account"}
+	opened, err := c.app.cases.Open(t.Context(), "eve", order)
+	require.NoError(t, err)
+	order.Kind = fairness.ActionBan
+	_, err = c.app.cases.Act(t.Context(), opened.CaseID, order)
+	require.ErrorIs(t, err, fault.RedisUnavailable, "the gate could not be told")
+	require.Equal(t, http.StatusOK, c.get(signing.Client, "/v1/players/ada").status)
 	status, answer := c.ask(signing.Client, http.MethodGet, "/v1/players/eve", "")
 	require.Equal(t, http.StatusForbidden, status)
 	require.Equal(t, "sold the account", answer["reason"])

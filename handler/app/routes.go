@@ -207,11 +207,8 @@ func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
 		return pass, nil
 	}
 	a.limiting.WithLabelValues("admitted").Inc()
-	if a.banned == nil {
-		return pass, nil
-	}
 	for _, p := range e.Players {
-		ban, err := a.banned(r.Context(), p.ID)
+		ban, err := a.sanctions.Ban(r.Context(), p.ID)
 		if err != nil {
 			return gate.Pass{}, err
 		}
