@@ -125,7 +125,7 @@ func (a *Archive) taking(ctx context.Context) ([]leaderboard.Window, error) {
 	now := a.Windows.Now()
 	for board := range a.Catalog().Boards {
 		ids := map[string]bool{}
-		for _, at := range []time.Time{now, now.Add(-a.Windows.Grace)} { // the second finds those that are closing
+		for _, at := range []time.Time{now, now.Add(-a.Windows.Grace())} { // the second finds those that are closing
 			for _, w := range set.At(board, at) {
 				if !ids[w.ID] {
 					ids[w.ID] = true

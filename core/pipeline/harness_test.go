@@ -135,7 +135,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	receipts, err := receipt.NewKeys(receipt.Key{ID: "r1", Secret: []byte(strings.Repeat("r", 32))})
 	require.NoError(t, err)
 	windows := &season.Windows{
-		DB: db, Now: p.now, Grace: p.game.Fairness.Grace.Std(), Standings: pipeline.Standings{Entries: entries},
+		DB: db, Now: p.now, Grace: func() time.Duration { return p.game.Fairness.Grace.Std() }, Standings: pipeline.Standings{Entries: entries},
 		CatalogVersion: func() int { return p.game.Version }, Owner: "test",
 	}
 

@@ -87,7 +87,7 @@ func ranked(n int) []season.Standing {
 
 func windows(db *store.DB, c *clock, standings season.Standings) *season.Windows {
 	return &season.Windows{
-		DB: db, Now: c.Now, Grace: 10 * time.Minute, Standings: standings, CatalogVersion: func() int { return 7 },
+		DB: db, Now: c.Now, Grace: func() time.Duration { return 10 * time.Minute }, Standings: standings, CatalogVersion: func() int { return 7 },
 		Owner: "test", Lease: time.Minute, Chunk: 2,
 	}
 }

@@ -35,8 +35,8 @@ type step struct {
 func (w *Windows) steps(report *Report) []step {
 	return []step{
 		{from: Open, to: Closing, count: &report.Closed},
-		{from: Closing, to: Frozen, after: w.Grace, count: &report.Frozen},
-		{from: Frozen, to: Archived, after: w.Grace, work: w.archive, count: &report.Archived},
+		{from: Closing, to: Frozen, after: w.Grace(), count: &report.Frozen},
+		{from: Frozen, to: Archived, after: w.Grace(), work: w.archive, count: &report.Archived},
 	}
 }
 

@@ -22,12 +22,12 @@ const ahead = 2
 type Windows struct {
 	DB             *store.DB
 	Now            func() time.Time
-	Grace          time.Duration // how long after its end a window takes late entries
-	Standings      Standings     // for Sweep
-	CatalogVersion func() int    // for Sweep: the version in force, written on every archive
-	Owner          string        // for Sweep: names this process on the leases it holds, for people; at most 128 characters
-	Lease          time.Duration // how long a sweeper that says nothing keeps a window; default 5m
-	Chunk          int           // entries archived in one transaction; default 1000
+	Grace          func() time.Duration // how long after its end a window takes late entries
+	Standings      Standings            // for Sweep
+	CatalogVersion func() int           // for Sweep: the version in force, written on every archive
+	Owner          string               // for Sweep: names this process on the leases it holds, for people; at most 128 characters
+	Lease          time.Duration        // how long a sweeper that says nothing keeps a window; default 5m
+	Chunk          int                  // entries archived in one transaction; default 1000
 }
 
 // Set is the windows that take entries, as of one read.

@@ -160,8 +160,7 @@ func New(config Config, options Options) (*App, error) {
 	a.limiting = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "rate_limits_in_process_total", Help: "Signed reads that this process limited by itself because Redis did not answer, by result.",
 	}, []string{"result"})
-	game, err := a.firstCatalog()
-	if err != nil {
+	if err := a.firstCatalog(); err != nil {
 		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
 	}
 	if err := a.open(); err != nil {
@@ -181,6 +180,7 @@ func New(config Config, options Options) (*App, error) {
 	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
 	a.players = &progression.Cache{Redis: a.redis, Ledger: a.ledger}
 	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return current().Board(name) }}
+	var err error
 	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("CURSOR_SECRET: %w", err)
@@ -190,7 +190,7 @@ func New(config Config, options Options) (*App, error) {
 		Name: "leaderboard_sql_reads_total", Help: "Reads of rankings that SQL answered because Redis could not.",
 	})
 	a.windows = &season.Windows{
-		DB: a.db, Now: options.Now, Grace: time.Duration(game.Fairness.Grace), Standings: pipeline.Standings{Entries: entries},
+		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Standings: pipeline.Standings{Entries: entries},
 		CatalogVersion: func() int { return current().Version }, Owner: owner(),
 	}
 	a.ranking.Served = pipeline.Served(a.windows)

@@ -14,7 +14,7 @@ import (
 )
 
 // firstCatalog loads the catalog that the application starts with.
-func (a *App) firstCatalog() (*catalog.Catalog, error) {
+func (a *App) firstCatalog() error {
 	a.reloads = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "catalog_reloads_total", Help: "Changed catalog files, by result.",
 	}, []string{"result"})
@@ -28,15 +28,15 @@ func (a *App) firstCatalog() (*catalog.Catalog, error) {
 	})
 	text, err := os.ReadFile(a.config.CatalogFile)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	game, err := catalog.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("catalog %s: %w", a.config.CatalogFile, err)
+		return fmt.Errorf("catalog %s: %w", a.config.CatalogFile, err)
 	}
 	a.running = text
 	a.catalog.Store(game)
-	return game, nil
+	return nil
 }
 
 // reloadCatalog looks whether the catalog file changed and lets its new version serve. One that cannot be used is refused once,
