@@ -94,6 +94,10 @@ func TestDatabaseOutage(t *testing.T) {
 	now := time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
 	s := start(t, b, "chess", now)
 	s.get(t, "/readyz", http.StatusOK)
+	// The first score of a day makes the fairness stage ask how the days before it ended; from then on it needs SQL for what it finds.
+	_, statuses := s.post(t, xpEvent("x", "eve", 10, now), scoreEvent("s", "eve", "points", 0, now))
+	require.Equal(t, []string{"accepted", "accepted"}, statuses)
+	s.quiet(t)
 
 	db.Cut()
 	events := 0
