@@ -3,6 +3,7 @@ package fairness
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -22,7 +23,14 @@ type DecisionFilter struct {
 	Limit    int       // 1 to 1000; outside of that it is moved to the nearer end
 }
 
-const decisionColumns = "decision_id, player_id, event_id, verdict, rule, rule_version, mode, evidence, decided_at, catalog_version"
+func decisionTable() store.Table {
+	return store.Table{
+		Name: "fairness_decision", Key: []string{"decision_id"},
+		Columns: []string{
+			"decision_id", "player_id", "event_id", "verdict", "rule", "rule_version", "mode", "evidence", "decided_at", "catalog_version",
+		},
+	}
+}
 
 // DecisionID is the id of the decision on an event, if there is one.
 func DecisionID(player, id string) string {
@@ -40,13 +48,7 @@ func insertDecisions(ctx context.Context, q store.Queries, decisions []Decision)
 			d.ID, d.PlayerID, d.EventID, string(d.Verdict), d.Rule, d.RuleVersion, d.Mode, string(evidence), d.At.UnixMilli(), d.CatalogVersion,
 		}
 	}
-	table := store.Table{
-		Name: "fairness_decision", Key: []string{"decision_id"},
-		Columns: []string{
-			"decision_id", "player_id", "event_id", "verdict", "rule", "rule_version", "mode", "evidence", "decided_at", "catalog_version",
-		},
-	}
-	return table.Insert(ctx, q, inOrder(rows))
+	return decisionTable().Insert(ctx, q, inOrder(rows))
 }
 
 // Decision gives one decision, or fault.DecisionNotFound.
@@ -91,7 +93,7 @@ func (r *Records) Decisions(ctx context.Context, f DecisionFilter) ([]Decision, 
 
 func (r *Records) decisions(ctx context.Context, rest string, args []any) ([]Decision, error) {
 	var list []Decision
-	err := r.DB.Each(ctx, "SELECT "+decisionColumns+" FROM fairness_decision"+rest, args, func(scan func(...any) error) error {
+	err := r.DB.Each(ctx, "SELECT "+strings.Join(decisionTable().Columns, ", ")+" FROM fairness_decision"+rest, args, func(scan func(...any) error) error {
 		var d Decision
 		var evidence string
 		var at int64

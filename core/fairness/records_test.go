@@ -58,7 +58,7 @@ func everything(t *testing.T, db *store.DB) []string {
 	t.Helper()
 	var rows []string
 	for _, table := range []store.Table{
-		{Name: "fairness_decision", Columns: strings.Split(decisionColumns, ", ")}, conductTable(), sanctionTable(), caseTable(), actionTable(),
+		decisionTable(), conductTable(), sanctionTable(), caseTable(), actionTable(),
 	} {
 		query := "SELECT " + strings.Join(table.Columns, ", ") + " FROM " + table.Name + " ORDER BY " + table.Columns[0] + ", " + table.Columns[1]
 		require.NoError(t, db.Each(t.Context(), query, nil, func(scan func(...any) error) error {

@@ -33,18 +33,17 @@ type hider interface {
 
 // Project makes the gate and the rankings enforce what is in force on players now, and nothing else.
 func (s *Sanctions) Project(ctx context.Context, players ...string) error {
-	return s.follow(ctx, players, func(player string, inForce []fairness.Sanction, again bool) error {
-		if err := s.keep(ctx, player, inForce, again); err != nil {
-			return err
-		}
-		return s.hide(ctx, player, inForce)
-	})
+	return s.enforce(ctx, players, false)
 }
 
 // Replace is Project for players whose sanctions may have become shorter.
 func (s *Sanctions) Replace(ctx context.Context, players ...string) error {
-	return s.follow(ctx, players, func(player string, inForce []fairness.Sanction, _ bool) error {
-		if err := s.keep(ctx, player, inForce, true); err != nil {
+	return s.enforce(ctx, players, true)
+}
+
+func (s *Sanctions) enforce(ctx context.Context, players []string, shorter bool) error {
+	return s.follow(ctx, players, func(player string, inForce []fairness.Sanction, again bool) error {
+		if err := s.keep(ctx, player, inForce, shorter || again); err != nil {
 			return err
 		}
 		return s.hide(ctx, player, inForce)
