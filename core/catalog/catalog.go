@@ -23,8 +23,8 @@ type Catalog struct {
 }
 
 // EventType says what an event of this type carries. The types xp_gained, score_submitted, boss_killed and item_acquired
-// have an effect of their own and their fields must be declared as they are used (see Parse); further types are worth the
-// XP declared here.
+// have an effect of their own and their fields must be declared as they are used (see Parse); score_submitted may carry further
+// optional ones, for boards to keep. Further types are worth the XP declared here.
 type EventType struct {
 	Fields map[string]Field `yaml:"fields"`
 	XP     int64            `yaml:"xp"`    // for declared types: what one event is worth
@@ -32,13 +32,14 @@ type EventType struct {
 	Rate   Rate             `yaml:"rate"`  // of this type at the gate, for each player, beside burst and sustained
 }
 
-// Field is one member of an event's data. Its type is a matter of form, checked at the gate; Min, Max and Enum are what an
-// honest game can send, checked behind the queue.
+// Field is one member of an event's data. Its type and its length are a matter of form, checked at the gate; Min, Max and Enum
+// are what an honest game can send, checked behind the queue.
 type Field struct {
 	Type     string   `yaml:"type"` // integer (the default), string or boolean
 	Min      *int64   `yaml:"min"`
 	Max      *int64   `yaml:"max"`
 	Enum     []string `yaml:"enum"`
+	Length   int      `yaml:"length"` // of a string, in characters, at most; 0: only what an event may weigh
 	Optional bool     `yaml:"optional"`
 }
 
@@ -57,9 +58,10 @@ type Generate struct {
 	Percent int64 `yaml:"percent"`
 }
 
-// Rewards are granted when something is reached.
+// Rewards are granted when something is reached. What a window brings stands with its board.
 type Rewards struct {
 	Levels map[int]Reward `yaml:"levels"` // by the level reached
+	Claim  Duration       `yaml:"claim"`  // how long a reward waits in the mailbox to be claimed; default 720h
 }
 
 // Reward is a grant of items.
@@ -93,6 +95,32 @@ type Board struct {
 	Min      *int64   `yaml:"min"`      // a score an honest game can send
 	Max      *int64   `yaml:"max"`
 	Velocity Velocity `yaml:"velocity"` // the most points an honest player can gather; 0: not limited
+
+	Metadata map[string]string `yaml:"metadata"` // told with the board: a title, an icon
+	Entry    []string          `yaml:"entry"`    // further fields of score_submitted that an entry keeps, of the score it stands for
+	Size     int               `yaml:"size"`     // how many entries of a window Redis holds, the best ones; 0: all of them
+	Age      Duration          `yaml:"age"`      // how old an answer of a read may be; 0: not at all
+
+	Rewards    map[string][]Tier `yaml:"rewards"`      // of a window when it is archived, by cadence; the first tier that fits a place
+	HallOfFame int               `yaml:"hall_of_fame"` // how many places of an archived window are remembered for ever; default 3
+	Retention  Duration          `yaml:"retention"`    // how long after its end a window's archive keeps the other places; 0: for ever
+}
+
+// Tier is what the places up to a rank bring: an absolute one, or one in percent of the entries, rounded up.
+type Tier struct {
+	Rank    int64            `yaml:"rank" json:"rank,omitzero"`
+	Percent int64            `yaml:"percent" json:"percent,omitzero"`
+	XP      int64            `yaml:"xp" json:"xp,omitzero"`
+	Items   map[string]int64 `yaml:"items" json:"items,omitempty"`
+	Claim   bool             `yaml:"claim" json:"claim,omitzero"` // it waits in the mailbox, rather than being granted at once
+}
+
+// Reaches says whether a place, from 1, among so many entries is within the tier.
+func (t Tier) Reaches(rank, entries int64) bool {
+	if t.Rank > 0 {
+		return rank <= t.Rank
+	}
+	return (rank-1)*100 < entries*t.Percent // rank ≤ ⌈entries × percent / 100⌉
 }
 
 // Velocity is the physical maximum of points in sliding windows.

@@ -2,16 +2,18 @@ package catalog
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"liveops/core/event"
 	"liveops/core/fault"
 )
 
 // Check says whether the event has the form its type asks for: the type is known, every field is known, present and of its
-// type, integers are within ±(2^53−1), amounts and quantities are 1 or more, and the board, boss or item exists. It does not look
+// type, integers are within ±(2^53−1), strings of their length, amounts and quantities are 1 or more, and the board, boss or item exists. It does not look
 // at the bounds of an honest game. The error is fault.EventInvalid with a field for each problem, in order of pointer.
 func (c *Catalog) Check(e event.Event) error {
 	t, ok := c.Events[e.Type]
@@ -64,7 +66,11 @@ func (f Field) form(value any) (fault.Code, string) {
 		}
 		ok = ok && n == math.Trunc(n)
 	case "string":
-		_, ok = value.(string)
+		var text string
+		text, ok = value.(string)
+		if ok && f.Length > 0 && utf8.RuneCountInString(text) > f.Length {
+			return fault.FieldRange, fmt.Sprintf("at most %d characters", f.Length)
+		}
 	case "boolean":
 		_, ok = value.(bool)
 	}

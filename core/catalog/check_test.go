@@ -33,12 +33,17 @@ func TestCheck(t *testing.T) {
 		{"xp", "xp_gained", data{"amount": 10.0, "source": "match"}, nil},
 		{"bounds are not form", "xp_gained", data{"amount": 9e15, "source": "elsewhere"}, nil},
 		{"score", "score_submitted", data{"board": "rating", "score": -9007199254740991.0}, nil},
+		{"score for one window, with more", "score_submitted", data{"board": "rating", "score": 1.0, "window_id": "2026-W48", "hero": "twelve-chars"}, nil},
 		{"boss", "boss_killed", data{"boss": "dragon"}, nil},
 		{"item", "item_acquired", data{"item": "gold", "quantity": 1.0}, nil},
 		{"item of a family", "item_acquired", data{"item": "eco-c00", "quantity": 1.0}, nil},
 		{"declared", "match_finished", data{"map": "foundry", "won": true, "seconds": 10.0}, nil},
 		{"optional left out", "match_finished", data{"map": "foundry", "won": true}, nil},
 
+		{"too long", "score_submitted", data{"board": "rating", "score": 1.0, "hero": "thirteen-char", "window_id": 7.0}, []fault.Field{
+			field("/data/hero", fault.FieldRange, "at most 12 characters"), field("/data/window_id", fault.FieldType, "must be a string"),
+		}},
+		{"made here only", "reward_granted", data{}, []fault.Field{field("/type", fault.TypeUnknown, "")}},
 		{"type unknown", "level_hacked", data{"level": 99.0}, []fault.Field{field("/type", fault.TypeUnknown, "")}},
 		{"all missing", "xp_gained", data{}, []fault.Field{
 			field("/data/amount", fault.FieldMissing, "required, an integer"), field("/data/source", fault.FieldMissing, "required, a string"),

@@ -89,3 +89,22 @@ func TestFed(t *testing.T) {
 	require.Empty(t, c.Fed("a"))
 	require.Empty(t, c.Fed("nothing"))
 }
+
+func TestTierReaches(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		tier          catalog.Tier
+		entries, last int64 // the last place within
+	}{
+		{catalog.Tier{Rank: 3}, 100, 3},
+		{catalog.Tier{Rank: 3}, 2, 3},
+		{catalog.Tier{Percent: 1}, 1, 1},
+		{catalog.Tier{Percent: 1}, 100, 1},
+		{catalog.Tier{Percent: 1}, 101, 2},
+		{catalog.Tier{Percent: 50}, 7, 4},
+		{catalog.Tier{Percent: 100}, 7, 7},
+	} {
+		require.True(t, test.tier.Reaches(test.last, test.entries), "%+v", test)
+		require.False(t, test.tier.Reaches(test.last+1, test.entries), "%+v", test)
+	}
+}

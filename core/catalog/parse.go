@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -74,7 +75,7 @@ func Parse(text []byte) (*Catalog, error) {
 		return nil, &Problems{[]Problem{syntax(err)}}
 	}
 	r := reader{lines: map[string]int{}}
-	c := &Catalog{Fairness: defaultFairness()}
+	c := &Catalog{Fairness: defaultFairness(), Rewards: Rewards{Claim: Duration(30 * 24 * time.Hour)}}
 	switch {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
 		return nil, &Problems{[]Problem{{Text: "the catalog is empty"}}}

@@ -22,6 +22,8 @@ events:
   xp_gained:
     every: 2s
     fields: {amount: {min: 1, max: 500}, source: {enum: [match, quest]}}
+  score_submitted:
+    fields: {hero: {type: string, length: 12, optional: true}}
   match_finished:
     xp: 15
     every: 1m30s
@@ -34,6 +36,7 @@ xp:
   generate: {levels: 5, first: 100, percent: 150}
 rewards:
   levels: {2: {items: {potion: 3}}, 5: {items: {eco-c00: 1}}}
+  claim: 1h
 bosses:
   dragon: {xp: 40, items: {potion: 2}, required_level: 3}
 items:
@@ -42,7 +45,16 @@ items:
   eco-*: {}
 boards:
   rating: {operator: latest, order: asc, zone: Europe/Berlin, windows: [daily, season], public: true, min: 0, max: 4000, velocity: {per_10s: 1, per_60s: 2, per_1h: 3}}
-  rating-best: {from: rating, windows: [all_time]}
+  rating-best:
+    from: rating
+    windows: [season, all_time]
+    metadata: {title: Best, icon: ""}
+    entry: [hero]
+    size: 100
+    age: 1s
+    rewards: {season: [{rank: 1, xp: 5}, {percent: 50, items: {potion: 1}, claim: true}]}
+    hall_of_fame: 0
+    retention: 24h
 seasons:
   - {id: s01, starts: 2026-01-01, ends: 2026-04-01}
   - {id: s02, starts: 2026-04-01, ends: 2026-07-01T12:00}
@@ -71,9 +83,12 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 				"amount": {Type: "integer", Min: ptr(1), Max: ptr(500)},
 				"source": {Type: "string", Enum: []string{"match", "quest"}},
 			}},
-			"score_submitted": {Fields: map[string]catalog.Field{"board": {Type: "string"}, "score": {Type: "integer"}}},
-			"boss_killed":     {Fields: map[string]catalog.Field{"boss": {Type: "string"}}},
-			"item_acquired":   {Fields: map[string]catalog.Field{"item": {Type: "string"}, "quantity": {Type: "integer"}}},
+			"score_submitted": {Fields: map[string]catalog.Field{
+				"board": {Type: "string"}, "score": {Type: "integer"}, "window_id": {Type: "string", Length: 64, Optional: true},
+				"hero": {Type: "string", Length: 12, Optional: true},
+			}},
+			"boss_killed":   {Fields: map[string]catalog.Field{"boss": {Type: "string"}}},
+			"item_acquired": {Fields: map[string]catalog.Field{"item": {Type: "string"}, "quantity": {Type: "integer"}}},
 			"match_finished": {XP: 15, Every: seconds(90), Rate: catalog.Rate{Events: 5, Per: seconds(10)}, Fields: map[string]catalog.Field{
 				"map":     {Type: "string", Enum: []string{"foundry", "harbor"}},
 				"won":     {Type: "boolean"},
@@ -84,15 +99,23 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 		Rewards: catalog.Rewards{Levels: map[int]catalog.Reward{
 			2: {Items: map[string]int64{"potion": 3}},
 			5: {Items: map[string]int64{"eco-c00": 1}},
-		}},
+		}, Claim: seconds(3600)},
 		Bosses: map[string]catalog.Boss{"dragon": {XP: 40, Items: map[string]int64{"potion": 2}, RequiredLevel: 3}},
 		Items:  map[string]catalog.Item{"potion": {Stack: 20}, "gold": {}, "eco-*": {}},
 		Boards: map[string]catalog.Board{
 			"rating": {
 				Operator: "latest", Order: "asc", Zone: "Europe/Berlin", Windows: []string{"daily", "season"}, Public: true,
 				Min: ptr(0), Max: ptr(4000), Velocity: catalog.Velocity{Per10s: 1, Per60s: 2, Per1h: 3},
+				HallOfFame: 3,
 			},
-			"rating-best": {From: "rating", Operator: "best", Order: "desc", Zone: "UTC", Windows: []string{"all_time"}},
+			"rating-best": {
+				From: "rating", Operator: "best", Order: "desc", Zone: "UTC", Windows: []string{"season", "all_time"},
+				Metadata: map[string]string{"title": "Best", "icon": ""}, Entry: []string{"hero"}, Size: 100, Age: seconds(1),
+				Rewards: map[string][]catalog.Tier{"season": {
+					{Rank: 1, XP: 5}, {Percent: 50, Items: map[string]int64{"potion": 1}, Claim: true},
+				}},
+				Retention: seconds(24 * 3600),
+			},
 		},
 		Seasons: []catalog.Season{
 			{ID: "s01", Starts: "2026-01-01", Ends: "2026-04-01"},
@@ -215,6 +238,21 @@ func TestParseNamesEveryMistake(t *testing.T) {
 			"line 10: events.xp_gained.fields.source.optional: is required in every game",
 			"line 12: events.boss_killed.fields.boss: min and max are for integers",
 		}},
+		{name: "fields of a score", text: `events:
+  score_submitted:
+    fields:
+      window_id: {optional: false, type: integer}
+      hero: {type: string}
+      clan: {type: string, length: 2000, optional: true}
+      level: {length: 4, optional: true}
+  reward_granted: {}
+`, want: []string{
+			"line 7: events.score_submitted.fields.window_id.type: is string in every game",
+			"line 8: events.score_submitted.fields.hero.optional: must be true: a score is a score without it",
+			"line 9: events.score_submitted.fields.clan.length: must be from 0 to 1024",
+			"line 10: events.score_submitted.fields.level.length: is for strings",
+			"line 11: events.reward_granted: is not sent by clients",
+		}},
 		{name: "declared events", text: `events:
   quest:
     xp: -1
@@ -312,6 +350,49 @@ items: {eco-*: {stack: -1}}
 			"line 8: boards.d.from: must be a board that scores are submitted to",
 			"line 9: boards.e.from: no such board",
 			"line 10: boards.f: min, max and velocity belong to the board the scores are submitted to",
+		}},
+		{name: "what boards tell, keep and bring", text: `events:
+  score_submitted:
+    fields:
+      long: {type: string, optional: true}
+      hero: {type: string, enum: [` + strings.Repeat("h", 65) + `], optional: true}
+      level: {optional: true}
+boards:
+  a:
+    windows: [daily, all_time]
+    metadata: {"a b": x, long: ` + strings.Repeat("x", 257) + `}
+    entry: [long, hero, level, score, nothing, level]
+    size: 99
+    age: 2m
+    hall_of_fame: 1001
+    retention: 900000h
+    rewards:
+      all_time: [{rank: 1, xp: 1}]
+      weekly: []
+      daily: [{}, {rank: 1, percent: 1, xp: 1}, {percent: 101, xp: -1}, {rank: -1, items: {sword: 1}}]
+rewards: {claim: 1s}
+`, want: []string{
+			"line 13: boards.a.metadata.a b: " + name,
+			"line 13: boards.a.metadata.long: at most 256 characters",
+			"line 14: boards.a.entry: at most 4 fields",
+			"line 14: boards.a.entry[0]: must be small: give the field an enum or a length, of at most 64 characters",
+			"line 14: boards.a.entry[1]: must be small: give the field an enum or a length, of at most 64 characters",
+			"line 14: boards.a.entry[3]: must be a further field of score_submitted, declared under events",
+			"line 14: boards.a.entry[4]: must be a further field of score_submitted, declared under events",
+			"line 14: boards.a.entry[5]: named twice",
+			"line 15: boards.a.size: must be from 100 to 10000000",
+			"line 16: boards.a.age: must be from 0s to 1m0s",
+			"line 17: boards.a.hall_of_fame: must be from 0 to 1000",
+			"line 18: boards.a.retention: must be from 0s to 876000h0m0s",
+			"line 20: boards.a.rewards.all_time: must be a cadence of the board whose windows end",
+			"line 21: boards.a.rewards.weekly: must be a cadence of the board whose windows end",
+			"line 22: boards.a.rewards.daily[0]: give either rank or percent",
+			"line 22: boards.a.rewards.daily[1]: give either rank or percent",
+			"line 22: boards.a.rewards.daily[2].percent: must be from 1 to 100",
+			"line 22: boards.a.rewards.daily[2].xp: must be from 0 to 2^53-1",
+			"line 22: boards.a.rewards.daily[3].items.sword: no such item",
+			"line 22: boards.a.rewards.daily[3].rank: must be from 1 to 2^53-1",
+			"line 23: rewards.claim: must be from 1m0s to 876000h0m0s",
 		}},
 		{name: "seasons", text: `seasons:
   - {id: s02, starts: 2026-01-01, ends: 2026-04-01}

@@ -7,23 +7,35 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // a catalog's zones must not depend on what the machine has installed
+	"unicode/utf8"
 
 	"liveops/core/event"
 	"liveops/core/fault"
 )
 
 const (
-	maxLevels = 10_000
-	maxRate   = 1_000_000 // events of one rate
+	maxLevels   = 10_000
+	maxRate     = 1_000_000  // events of one rate
+	maxLength   = 1024       // characters of a string field
+	maxMetadata = 16         // values told with a board
+	maxValue    = 256        // characters of one of them
+	maxEntry    = 4          // fields an entry keeps
+	maxKept     = 64         // characters of one of them
+	minSize     = 100        // entries of a limited window in Redis
+	maxSize     = 10_000_000 // the same
+	maxTiers    = 100
+	maxPlaces   = 1000 // of a hall of fame
 )
 
 // builtin is what the event types with an effect of their own carry.
-func builtin() map[string]map[string]string {
-	return map[string]map[string]string{
-		event.XPGained:       {"amount": "integer", "source": "string"},
-		event.ScoreSubmitted: {"board": "string", "score": "integer"},
-		event.BossKilled:     {"boss": "string"},
-		event.ItemAcquired:   {"item": "string", "quantity": "integer"},
+func builtin() map[string]map[string]Field {
+	return map[string]map[string]Field{
+		event.XPGained: {"amount": {Type: "integer"}, "source": {Type: "string"}},
+		event.ScoreSubmitted: {
+			"board": {Type: "string"}, "score": {Type: "integer"}, event.WindowID: {Type: "string", Length: event.MaxID, Optional: true},
+		},
+		event.BossKilled:   {"boss": {Type: "string"}},
+		event.ItemAcquired: {"item": {Type: "string"}, "quantity": {Type: "integer"}},
 	}
 }
 
@@ -128,6 +140,7 @@ func (v *validation) run() {
 		}
 		v.grants(path+".items", reward.Items)
 	}
+	v.lasting("rewards.claim", v.Rewards.Claim, time.Minute, 100*year)
 	v.seasons()
 	v.boards()
 	v.fairness()
@@ -147,35 +160,41 @@ func (v *validation) events() {
 		path := "events." + name
 		own, isBuiltin := builtin[name]
 		v.name(path, name)
+		if name == event.RewardGranted {
+			v.problem(path, "is not sent by clients")
+		}
 		if isBuiltin && t.XP != 0 {
 			v.problem(path+".xp", "only for types declared here: what %s is worth follows from its data", name)
 		} else {
 			v.between(path+".xp", t.XP, 0, event.MaxInteger)
 		}
-		fields := map[string]Field{}
-		for member, kind := range own {
-			fields[member] = Field{Type: kind}
+		fields := maps.Clone(own)
+		if fields == nil {
+			fields = map[string]Field{}
 		}
 		for member, field := range ordered(t.Fields) {
 			at := path + ".fields." + member
 			v.name(at, member)
-			kind, isOwn := own[member]
-			if isBuiltin && !isOwn {
+			known, isOwn := own[member]
+			switch {
+			case isOwn:
+				field.Type = orElse(field.Type, known.Type)
+				if field.Type != known.Type {
+					v.problem(at+".type", "is %s in every game", known.Type)
+				}
+				if field.Optional && !known.Optional {
+					v.problem(at+".optional", "is required in every game")
+				}
+				field.Optional = known.Optional
+			case name == event.ScoreSubmitted:
+				if !field.Optional {
+					v.problem(at+".optional", "must be true: a score is a score without it")
+				}
+			case isBuiltin:
 				v.problem(at, "%s has the fields %s and no other", name, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
 				continue
 			}
-			if field.Type == "" {
-				field.Type = "integer"
-				if isBuiltin {
-					field.Type = kind
-				}
-			}
-			if isBuiltin && field.Type != kind {
-				v.problem(at+".type", "is %s in every game", kind)
-			}
-			if isBuiltin && field.Optional {
-				v.problem(at+".optional", "is required in every game")
-			}
+			field.Type = orElse(field.Type, "integer")
 			v.field(at, field)
 			fields[member] = field
 		}
@@ -190,6 +209,10 @@ func (v *validation) field(path string, f Field) {
 		v.bounds(path, f.Min, f.Max)
 	} else if f.Min != nil || f.Max != nil {
 		v.problem(path, "min and max are for integers")
+	}
+	v.between(path+".length", int64(f.Length), 0, maxLength)
+	if f.Length != 0 && f.Type != "string" {
+		v.problem(path+".length", "is for strings")
 	}
 	switch {
 	case len(f.Enum) == 0:
@@ -318,7 +341,81 @@ func (v *validation) boards() {
 				v.problem(path, "min, max and velocity belong to the board the scores are submitted to")
 			}
 		}
+		v.told(path, b)
+		v.kept(path, b)
+		v.prizes(path, b)
+		if _, said := v.lines[path+".hall_of_fame"]; !said {
+			b.HallOfFame = 3
+		}
 		v.Boards[name] = b
+	}
+}
+
+// told checks what is told with a board, and how readily.
+func (v *validation) told(path string, b Board) {
+	if len(b.Metadata) > maxMetadata {
+		v.problem(path+".metadata", "at most %d values", maxMetadata)
+	}
+	for key, value := range ordered(b.Metadata) {
+		v.name(path+".metadata."+key, key)
+		if utf8.RuneCountInString(value) > maxValue {
+			v.problem(path+".metadata."+key, "at most %d characters", maxValue)
+		}
+	}
+	if b.Size != 0 {
+		v.between(path+".size", int64(b.Size), minSize, maxSize)
+	}
+	v.lasting(path+".age", b.Age, 0, time.Minute)
+}
+
+// kept checks the fields that an entry keeps. They are small: a number, a truth, a word of a list or a short string.
+func (v *validation) kept(path string, b Board) {
+	path += ".entry"
+	v.distinct(path, b.Entry)
+	if len(b.Entry) > maxEntry {
+		v.problem(path, "at most %d fields", maxEntry)
+	}
+	own, fields := builtin()[event.ScoreSubmitted], v.Events[event.ScoreSubmitted].Fields
+	for i, name := range b.Entry {
+		field, known := fields[name]
+		if _, isOwn := own[name]; isOwn || !known {
+			v.problem(fmt.Sprintf("%s[%d]", path, i), "must be a further field of score_submitted, declared under events")
+		}
+		long := slices.ContainsFunc(field.Enum, func(word string) bool { return utf8.RuneCountInString(word) > maxKept })
+		if field.Type == "string" && (long || len(field.Enum) == 0 && (field.Length < 1 || field.Length > maxKept)) {
+			v.problem(fmt.Sprintf("%s[%d]", path, i), "must be small: give the field an enum or a length, of at most %d characters", maxKept)
+		}
+	}
+}
+
+// prizes checks what places bring.
+func (v *validation) prizes(path string, b Board) {
+	v.between(path+".hall_of_fame", int64(b.HallOfFame), 0, maxPlaces)
+	v.lasting(path+".retention", b.Retention, 0, 100*year)
+	for cadence, tiers := range ordered(b.Rewards) {
+		at := path + ".rewards." + cadence
+		if cadence == "all_time" || !slices.Contains(b.Windows, cadence) {
+			v.problem(at, "must be a cadence of the board whose windows end")
+		}
+		if len(tiers) > maxTiers {
+			v.problem(at, "at most %d tiers", maxTiers)
+		}
+		for i, tier := range tiers {
+			at := fmt.Sprintf("%s[%d]", at, i)
+			switch {
+			case (tier.Rank == 0) == (tier.Percent == 0):
+				v.problem(at, "give either rank or percent")
+			case tier.Rank != 0:
+				v.between(at+".rank", tier.Rank, 1, event.MaxInteger)
+			default:
+				v.between(at+".percent", tier.Percent, 1, 100)
+			}
+			v.between(at+".xp", tier.XP, 0, event.MaxInteger)
+			v.grants(at+".items", tier.Items)
+			if tier.XP == 0 && len(tier.Items) == 0 {
+				v.problem(at, "must bring xp or items")
+			}
+		}
 	}
 }
 

@@ -27,7 +27,14 @@ const (
 	ScoreSubmitted = "score_submitted"
 	BossKilled     = "boss_killed"
 	ItemAcquired   = "item_acquired"
+
+	// RewardGranted is the type of what places bring. It is made here: no client may send it, and its id is none that a client
+	// could choose.
+	RewardGranted = "reward_granted"
 )
+
+// WindowID is the optional field of score_submitted that names the only window the score may count in.
+const WindowID = "window_id"
 
 // Event is what a client sends. Its identity is (PlayerID, ID): event ids are unique per player only.
 type Event struct {

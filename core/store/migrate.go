@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // The migrations, in order of their names: NNNN_what.sql, one statement each, because MySQL's DDL is not transactional.
@@ -27,7 +29,8 @@ var ErrNewerSchema = errors.New("which this program does not know: it belongs to
 
 // Migrate brings the schema to the newest version this program knows and gives the names of what it applied. It refuses a
 // schema that is newer than the program with ErrNewerSchema. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
-// die between a statement and the row that records it.
+// die between a statement and the row that records it. ADD COLUMN is: neither MySQL nor SQLite has an IF NOT EXISTS for it, so a
+// column that is there already is taken for added.
 func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	if _, err := db.Exec(ctx, schemaVersion); err != nil {
 		return nil, fmt.Errorf("create schema_version: %w", err)
@@ -41,7 +44,7 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := db.Exec(ctx, string(statement)); err != nil {
+		if _, err := db.Exec(ctx, string(statement)); err != nil && !columnExists(err) {
 			return pending[:i], fmt.Errorf("migration %s: %w", name, err)
 		}
 		applied := Table{Name: "schema_version", Columns: []string{"version", "applied_at"}, Key: []string{"version"}}
@@ -50,6 +53,15 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 		}
 	}
 	return pending, nil
+}
+
+// columnExists says whether a statement failed because it would add a column that a table has.
+func columnExists(err error) bool {
+	var refused *mysql.MySQLError
+	if errors.As(err, &refused) {
+		return refused.Number == 1060
+	}
+	return strings.Contains(err.Error(), "duplicate column name") // SQLite has no code for it
 }
 
 // Pending lists the migrations this program knows and the database lacks. A database that has one this program does not
