@@ -45,6 +45,13 @@ func (n *naive) play(e event.Accepted) {
 		n.take(map[string]int64{e.Data["item"].(string): int64(e.Data["quantity"].(float64))})
 	case "logged_in":
 		n.gain(n.catalog.Events["logged_in"].XP)
+	case "reward_granted":
+		items := map[string]int64{}
+		for item, quantity := range e.Data["items"].(map[string]any) {
+			items[item] = int64(quantity.(float64))
+		}
+		n.take(items)
+		n.gain(int64(e.Data["xp"].(float64)))
 	}
 }
 
@@ -103,7 +110,7 @@ func anyEvent(run int64) *rapid.Generator[event.Accepted] {
 	return rapid.Custom(func(t *rapid.T) event.Accepted {
 		player := fmt.Sprintf("r%d-%c", run, rapid.SampledFrom([]rune("abc")).Draw(t, "player"))
 		id := fmt.Sprintf("e%d", rapid.IntRange(1, 40).Draw(t, "id")) // some come with two bodies: the first counts
-		switch rapid.IntRange(0, 4).Draw(t, "type") {
+		switch rapid.IntRange(0, 5).Draw(t, "type") {
 		case 0:
 			return gained(player, id, rapid.Int64Range(0, 120).Draw(t, "amount"))
 		case 1:
@@ -112,6 +119,9 @@ func anyEvent(run int64) *rapid.Generator[event.Accepted] {
 			return acquired(player, id, rapid.SampledFrom(itemNames).Draw(t, "item"), rapid.Int64Range(0, 9).Draw(t, "quantity"))
 		case 3:
 			return did(player, id, "logged_in", map[string]any{})
+		case 4:
+			won := progression.Reward{Board: "daily", Window: "w", Rank: 1, XP: rapid.Int64Range(0, 150).Draw(t, "won"), Items: loot(t, "prize")}
+			return won.Event(progression.RewardID("daily", id), player, at)
 		}
 		return scored(player, id)
 	})

@@ -121,6 +121,9 @@ func (e *Effect) worth(c *catalog.Catalog) (int64, []wish) {
 		}
 		return 0, []wish{{kind: "item:" + item, item: item, quantity: quantity}}
 
+	case event.RewardGranted:
+		return e.rewarded()
+
 	case event.ScoreSubmitted: // ranked, not rewarded
 		return 0, nil
 	}

@@ -47,18 +47,24 @@ func TestAdvanceNeverFails(t *testing.T) {
 		xp    int64
 		notes []Note
 	}{
-		"no amount":       {event.Event{Type: event.XPGained}, 0, []Note{{fault.FieldType, "amount", 0}}},
-		"text for amount": {event.Event{Type: event.XPGained, Data: map[string]any{"amount": "5"}}, 0, []Note{{fault.FieldType, "amount", 0}}},
-		"half a point":    {event.Event{Type: event.XPGained, Data: map[string]any{"amount": 0.5}}, 0, []Note{{fault.FieldType, "amount", 0}}},
-		"boss gone":       {event.Event{Type: event.BossKilled, Data: map[string]any{"boss": "hydra"}}, 0, []Note{{fault.BossUnknown, "boss:hydra", 0}}},
-		"no boss":         {event.Event{Type: event.BossKilled}, 0, []Note{{fault.BossUnknown, "boss", 0}}},
-		"item gone":       {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "axe", "quantity": 2.0}}, 0, []Note{{fault.ItemUnknown, "item:axe", 2}}},
-		"item too long":   {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": long, "quantity": 1.0}}, 0, []Note{{fault.ItemUnknown, "item", 1}}},
-		"family itself":   {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "eco-*", "quantity": 1.0}}, 0, []Note{{fault.ItemUnknown, "item", 1}}},
-		"no quantity":     {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "gem"}}, 0, []Note{{fault.FieldType, "quantity", 0}}},
-		"type gone":       {event.Event{Type: "danced"}, 0, []Note{{fault.TypeUnknown, "danced", 0}}},
-		"declared":        {event.Event{Type: "logged_in"}, 5, nil},
-		"ranked only":     {event.Event{Type: event.ScoreSubmitted, Data: map[string]any{"board": "daily", "score": 7.0}}, 0, nil},
+		"no amount":         {event.Event{Type: event.XPGained}, 0, []Note{{fault.FieldType, "amount", 0}}},
+		"text for amount":   {event.Event{Type: event.XPGained, Data: map[string]any{"amount": "5"}}, 0, []Note{{fault.FieldType, "amount", 0}}},
+		"half a point":      {event.Event{Type: event.XPGained, Data: map[string]any{"amount": 0.5}}, 0, []Note{{fault.FieldType, "amount", 0}}},
+		"boss gone":         {event.Event{Type: event.BossKilled, Data: map[string]any{"boss": "hydra"}}, 0, []Note{{fault.BossUnknown, "boss:hydra", 0}}},
+		"no boss":           {event.Event{Type: event.BossKilled}, 0, []Note{{fault.BossUnknown, "boss", 0}}},
+		"item gone":         {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "axe", "quantity": 2.0}}, 0, []Note{{fault.ItemUnknown, "item:axe", 2}}},
+		"item too long":     {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": long, "quantity": 1.0}}, 0, []Note{{fault.ItemUnknown, "item", 1}}},
+		"family itself":     {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "eco-*", "quantity": 1.0}}, 0, []Note{{fault.ItemUnknown, "item", 1}}},
+		"no quantity":       {event.Event{Type: event.ItemAcquired, Data: map[string]any{"item": "gem"}}, 0, []Note{{fault.FieldType, "quantity", 0}}},
+		"type gone":         {event.Event{Type: "danced"}, 0, []Note{{fault.TypeUnknown, "danced", 0}}},
+		"declared":          {event.Event{Type: "logged_in"}, 5, nil},
+		"reward of nothing": {event.Event{Type: event.RewardGranted}, 0, []Note{{fault.FieldType, "xp", 0}}},
+		"reward of odd things": {event.Event{Type: event.RewardGranted, Data: map[string]any{
+			"xp": 7.0, "items": map[string]any{"gone": 2.0, "gem": 0.5, long: 1.0},
+		}}, 7, []Note{
+			{fault.FieldType, "item:gem", 0}, {fault.ItemUnknown, "item", 1}, {fault.ItemUnknown, "item:gone", 2},
+		}},
+		"ranked only": {event.Event{Type: event.ScoreSubmitted, Data: map[string]any{"board": "daily", "score": 7.0}}, 0, nil},
 		"more than fits": {event.Event{Type: event.BossKilled, Data: map[string]any{"boss": "rich"}}, event.MaxInteger - 50, []Note{
 			{fault.BalanceLimit, "xp", math.MaxInt64 - event.MaxInteger + 50},
 			{fault.BalanceLimit, "item:gem", math.MaxInt64 - event.MaxInteger},
