@@ -31,12 +31,13 @@ var allowed = map[string][]string{
 	"core/journal":     base,
 	"core/rejected":    base,
 	"core/progression": base,
+	"core/mailbox":     base,
 	"core/receipt":     base,
 	"core/leaderboard": base,
 	"core/season":      base,
 
 	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
-		"core/progression", "core/receipt", "core/leaderboard", "core/season"),
+		"core/progression", "core/mailbox", "core/receipt", "core/leaderboard", "core/season"),
 }
 
 // drivers names the only packages that may import a driver, outside of tests and of packages ending in "test".

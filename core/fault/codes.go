@@ -85,6 +85,8 @@ const (
 	RejectedNotFound Code = "rejected-not-found"
 	DecisionNotFound Code = "decision-not-found"
 	CaseNotFound     Code = "case-not-found"
+	MailNotFound     Code = "mail-not-found"
+	MailExpired      Code = "mail-expired"
 	CursorExpired    Code = "cursor-expired"
 	NotArchived      Code = "window-not-archived"
 
@@ -179,6 +181,8 @@ var catalogue = map[Code]meaning{
 	RejectedNotFound: {NotFound, "There is no such rejected event"},
 	DecisionNotFound: {NotFound, "There is no such decision"},
 	CaseNotFound:     {NotFound, "There is no such case"},
+	MailNotFound:     {NotFound, "The player has no such mail"},
+	MailExpired:      {Gone, "The mail was not claimed in time"},
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
 
