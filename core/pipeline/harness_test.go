@@ -25,6 +25,7 @@ import (
 	"liveops/core/gate"
 	"liveops/core/journal"
 	"liveops/core/leaderboard"
+	"liveops/core/mailbox"
 	"liveops/core/pipeline"
 	"liveops/core/progression"
 	"liveops/core/receipt"
@@ -78,6 +79,7 @@ type path struct {
 	fairness    *pipeline.Fairness
 	progression *pipeline.Progression
 	archive     *pipeline.Archive
+	rewards     *pipeline.Rewards
 	redrive     *pipeline.Redrive
 	cases       *pipeline.Cases
 }
@@ -160,6 +162,10 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	p.progression = &pipeline.Progression{
 		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Receipts: receipts, Windows: windows,
 		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
+	}
+	p.rewards = &pipeline.Rewards{
+		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: &mailbox.Mailbox{DB: db, Now: p.now},
+		Metrics: metrics, Now: p.now,
 	}
 	p.archive = &pipeline.Archive{
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,
@@ -261,6 +267,7 @@ func (p *path) state(t *testing.T) []string {
 		"player":            "player_id, xp, level, entries",
 		"ledger":            "player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, COALESCE(notes, '')",
 		"item":              "player_id, item_id, quantity",
+		"mail":              "player_id, mail_id, source, board, window_id, position, tied_position, xp, items, sent_at, expires_at, ended_at",
 		"receipt":           "player_id, event_id, receipt_id, token, issued_at",
 		"entry":             "board, window_id, player_id, score, total, achieved_at, seq, event_id, version",
 		"rejected":          "id, stage, message_id, player_id, event_id, code, detail, body, first_at, last_at",

@@ -4,6 +4,8 @@
 //	Fairness     the queue "events" → the queue "progression"    (fairness.go)
 //	Progression  the queue "progression" → SQL, then Redis       (progression.go)
 //	Archive      a timer: windows that ended → the archive       (archive.go)
+//	Rewards      a window's final order → SQL, then Redis        (rewards.go)
+//	             a player: what waits in the mailbox → the same  (mailbox.go)
 //	Redrive      a timer: dead letters → SQL, their queue again  (redrive.go)
 //	Release      an operator: a rejection → a queue again        (release.go)
 //	Cases        an operator: cases, bans                        (cases.go)
@@ -48,6 +50,8 @@ type Metrics struct {
 	CasesOpened        prometheus.Counter
 	ProgressionEvents  *prometheus.CounterVec // result
 	ReceiptsIssued     prometheus.Counter
+	RewardsGranted     *prometheus.CounterVec // delivery
+	MailsClaimed       prometheus.Counter
 	LeaderboardUpdates prometheus.Counter
 	EventToRank        prometheus.Histogram
 	WindowCloses       prometheus.Counter
@@ -77,9 +81,12 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "fairness_decision_seconds", Help: "Time it took to judge a batch.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
-		CasesOpened:        counter("cases_opened_total", "Cases opened by the rules or by operators."),
-		ProgressionEvents:  vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result"),
-		ReceiptsIssued:     counter("receipts_issued_total", "Receipts signed and stored."),
+		CasesOpened:       counter("cases_opened_total", "Cases opened by the rules or by operators."),
+		ProgressionEvents: vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result"),
+		ReceiptsIssued:    counter("receipts_issued_total", "Receipts signed and stored."),
+		RewardsGranted: vector("rewards_granted_total",
+			"Rewards of places in windows that were granted at once (ledger) or sent to be claimed (mailbox).", "delivery"),
+		MailsClaimed:       counter("mails_claimed_total", "Mails whose reward was claimed."),
 		LeaderboardUpdates: counter("leaderboard_updates_total", "Entries projected to the rankings."),
 		EventToRank: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "event_to_rank_seconds", Help: "Time from the gateway's receipt of a score to its visible rank.",
@@ -101,11 +108,15 @@ type rejector interface {
 }
 
 // decode reads the accepted events of a batch. A message that is none is set aside for the rejected store, so that it
-// never blocks its batch.
+// never blocks its batch. So is one that claims to be a reward: those are made behind the queues and carry what they are worth, and
+// whoever could send one could grant himself anything.
 func decode(stage string, batch []bus.Message) (events []event.Accepted, trace map[string]string, aside []rejected.Rejection) {
 	trace = make(map[string]string, len(batch))
 	for _, m := range batch {
 		e, err := event.DecodeAccepted(m.Body)
+		if err == nil && e.Type == event.RewardGranted {
+			err = fault.MessageInvalid.Errorf("no reward comes through a queue")
+		}
 		if err != nil {
 			aside = append(aside, rejected.Rejection{
 				Stage: stage, MessageID: m.ID, Code: fault.CodeOf(err), Detail: err.Error(), Body: m.Body,

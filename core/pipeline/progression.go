@@ -51,7 +51,7 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		var issued []receipt.Issued
 		var signing errgroup.Group
 		signing.Go(func() (err error) {
-			issued, err = p.sign(effects)
+			issued, err = sign(p.Receipts, effects)
 			return err
 		})
 		rows, err = p.Entries.Merge(ctx, tx, scores)
@@ -157,51 +157,10 @@ func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board str
 	return closed, nil
 }
 
-// sign makes the receipts of the fresh effects that granted something.
-func (p *Progression) sign(effects []*progression.Effect) ([]receipt.Issued, error) {
-	var issued []receipt.Issued
-	for _, effect := range effects {
-		if !effect.Fresh || !effect.Granted() {
-			continue
-		}
-		claims := claims(effect)
-		token, err := p.Receipts.Sign(claims)
-		if err != nil {
-			return nil, err
-		}
-		issued = append(issued, receipt.Issued{Claims: claims, Token: token})
-	}
-	return issued, nil
-}
-
-func claims(e *progression.Effect) receipt.Claims {
-	c := receipt.Claims{
-		PlayerID: e.Event.PlayerID, EventID: e.Event.ID, Type: e.Event.Type,
-		XP: e.XP, XPBefore: e.XPBefore, XPAfter: e.XPAfter, LevelBefore: e.LevelBefore, LevelAfter: e.LevelAfter,
-		CatalogVersion: e.CatalogVersion, IssuedAt: e.Event.ReceivedAt.Unix(),
-	}
-	for _, g := range e.Grants {
-		c.Grants = append(c.Grants, receipt.Grant{Kind: g.Kind, Item: g.Item, Quantity: g.Quantity})
-	}
-	for _, n := range e.Notes {
-		c.Notes = append(c.Notes, receipt.Note(n))
-	}
-	return c
-}
-
 // countApplied counts what the commit did, and gives the number of fresh effects. It comes before anything that may fail:
 // when the batch comes again, its effects are no longer fresh.
 func (p *Progression) countApplied(effects []*progression.Effect) int {
-	fresh, receipts := 0, 0
-	for _, effect := range effects {
-		if !effect.Fresh {
-			continue
-		}
-		fresh++
-		if effect.Granted() {
-			receipts++
-		}
-	}
+	fresh, receipts := counted(effects)
 	p.Metrics.ProgressionEvents.WithLabelValues("applied").Add(float64(fresh))
 	p.Metrics.ReceiptsIssued.Add(float64(receipts))
 	return fresh

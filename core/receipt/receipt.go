@@ -31,6 +31,9 @@ type Claims struct {
 	PlayerID       string  `json:"player_id"`
 	EventID        string  `json:"event_id"`
 	Type           string  `json:"type"` // of the event
+	Board          string  `json:"board,omitempty"`
+	Window         string  `json:"window,omitempty"` // with Board and Rank: the place that a reward is for
+	Rank           int64   `json:"rank,omitzero"`
 	XP             int64   `json:"xp"`
 	XPBefore       int64   `json:"xp_before"`
 	XPAfter        int64   `json:"xp_after"`

@@ -81,11 +81,24 @@ func TestVector(t *testing.T) {
 	require.Equal(t, forge(vectorHeader, vectorPayload, current.Secret), token)
 }
 
+// The place that a reward is for stands in its receipt only: all others, such as the vector, keep their bytes.
+func TestTheReceiptOfAReward(t *testing.T) {
+	t.Parallel()
+	c := claims()
+	c.EventID, c.Type, c.Board, c.Window, c.Rank = "reward~e", "reward_granted", "points", "2026-W48", 3
+	payload := strings.NewReplacer(
+		receipt.ID("alice", "0193a1"), receipt.ID("alice", "reward~e"), "0193a1", "reward~e",
+		`"type":"boss_killed",`, `"type":"reward_granted","board":"points","window":"2026-W48","rank":3,`,
+	).Replace(vectorPayload)
+	require.Equal(t, forge(vectorHeader, payload, current.Secret), signed(t, keysOf(t, current), c))
+}
+
 func TestVerifyGivesWhatWasSigned(t *testing.T) {
 	t.Parallel()
 	keys := keysOf(t, current)
 	for name, c := range map[string]receipt.Claims{
 		"full":    claims(),
+		"reward":  {PlayerID: "p", EventID: "reward~e", Type: "reward_granted", Board: "points", Window: "2026-W48", Rank: 3, Grants: []receipt.Grant{}},
 		"minimal": {PlayerID: "p", EventID: "e", Grants: []receipt.Grant{}},
 		"extremes": {
 			PlayerID: "p", EventID: "e", Type: "<é&\u2028>", XP: math.MinInt64, XPAfter: math.MaxInt64, Grants: []receipt.Grant{},
