@@ -28,6 +28,7 @@ import (
 	"liveops/core/gate"
 	"liveops/core/journal"
 	"liveops/core/leaderboard"
+	"liveops/core/mailbox"
 	"liveops/core/pipeline"
 	"liveops/core/progression"
 	"liveops/core/receipt"
@@ -105,6 +106,7 @@ type App struct {
 	receipts *receipt.Keys
 	ledger   *progression.Ledger
 	players  *progression.Cache
+	mailbox  *mailbox.Mailbox
 	windows  *season.Windows
 	ranking  *leaderboard.Ranking
 
@@ -112,6 +114,7 @@ type App struct {
 	gateway     *pipeline.Gateway
 	fairness    *pipeline.Fairness
 	progression *pipeline.Progression
+	rewards     *pipeline.Rewards
 	archive     *pipeline.Archive
 	redrive     *pipeline.Redrive
 	release     *pipeline.Release
@@ -179,6 +182,7 @@ func New(config Config, options Options) (*App, error) {
 	a.rejected = &rejected.Store{DB: a.db, Now: options.Now}
 	a.ledger = &progression.Ledger{DB: a.db, Catalog: current, Now: options.Now}
 	a.players = &progression.Cache{Redis: a.redis, Ledger: a.ledger}
+	a.mailbox = &mailbox.Mailbox{DB: a.db, Now: options.Now}
 	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return current().Board(name) }}
 	var err error
 	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
@@ -212,6 +216,9 @@ func New(config Config, options Options) (*App, error) {
 	a.progression = &pipeline.Progression{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
+	}
+	a.rewards = &pipeline.Rewards{
+		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Metrics: metrics, Log: options.Log,

@@ -402,6 +402,8 @@ func TestScopes(t *testing.T) {
 		{"POST", "/v1/events/batch", "", `{"events":[` + xpText("b", "ada", 1) + `]}`, found(game, 202)},
 		{"GET", "/v1/players/{player}", "/v1/players/ada", "", found(game, 404)},
 		{"GET", "/v1/players/{player}/events/{event}", "/v1/players/ada/events/a", "", game},
+		{"GET", "/v1/players/{player}/mailbox", "/v1/players/ada/mailbox", "", game},
+		{"POST", "/v1/players/{player}/mailbox/{mail}/claim", "/v1/players/ada/mailbox/x/claim", "", found(game, 404)},
 		{"GET", "/v1/leaderboards", "", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/shut-board", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/open-board", "", open},

@@ -28,20 +28,13 @@ func (a *App) events(batch bool) web.Handler {
 		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
 			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,
 		})
-		for name, value := range answer.Header {
-			w.Header().Set(name, value)
-		}
 		if errors.Is(err, fault.RedisUnavailable) {
 			a.refusing.Inc()
 		}
 		if err != nil {
+			setHeader(w, answer.Header)
 			return err
 		}
-		if replayed {
-			w.Header().Set("Idempotent-Replayed", "true")
-		}
-		w.WriteHeader(answer.Status)
-		_, err = w.Write(answer.Body)
-		return err
+		return reply(w, answer, replayed)
 	})
 }

@@ -62,7 +62,7 @@ func TestReadsKeepToTheRateOfTheirKey(t *testing.T) {
 // aboutEve are all reads whose path names a player.
 func aboutEve() []string {
 	return []string{
-		"/v1/players/eve", "/v1/players/eve/events/x", "/v1/receipts/eve/x", "/v1/leaderboards/shut-board/players/eve",
+		"/v1/players/eve", "/v1/players/eve/events/x", "/v1/players/eve/mailbox", "/v1/receipts/eve/x", "/v1/leaderboards/shut-board/players/eve",
 		"/v1/leaderboards/open-board/players/eve", "/v1/leaderboards/shut-board/players/eve/around",
 	}
 }

@@ -3,10 +3,13 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"liveops/core/bus"
 	"liveops/core/event"
@@ -67,6 +70,8 @@ func (a *App) routes() []web.Route {
 
 		{Method: "GET", Pattern: "/v1/players/{player}", Handler: a.signed(everyone, a.player)},
 		{Method: "GET", Pattern: "/v1/players/{player}/events/{event}", Handler: a.signed(everyone, a.playerEvent)},
+		{Method: "GET", Pattern: "/v1/players/{player}/mailbox", Handler: a.signed(everyone, a.listMails)},
+		{Method: "POST", Pattern: "/v1/players/{player}/mailbox/{mail}/claim", Handler: a.once(everyone, a.claimMail)},
 
 		{Method: "GET", Pattern: "/v1/leaderboards", Handler: a.signed(everyone, a.boards)},
 		{Method: "GET", Pattern: "/v1/leaderboards/{board}", Handler: a.public(everyone, a.board)},
@@ -168,13 +173,8 @@ func (a *App) signed(classes []signing.Class, next handler) web.Handler {
 		if err != nil {
 			return err
 		}
-		if pass.Key != nil {
-			for name, value := range pipeline.RateHeaders([]gate.Limit{pass.Key.Limit}) {
-				w.Header().Set(name, value)
-			}
-		}
-		if !pass.Key.Admits(0) {
-			return pipeline.KeyExceeded(pass.Key)
+		if err := admit(w, pass); err != nil {
+			return err
 		}
 		for _, ruling := range pass.Players {
 			if ruling.Blocked != nil && ruling.Blocked.Ban {
@@ -183,6 +183,90 @@ func (a *App) signed(classes []signing.Class, next handler) web.Handler {
 		}
 		return next(w, r, c)
 	})
+}
+
+// once lets in requests that change something of a player's, signed with a key of one of the classes and sent under an idempotency
+// key: while the gate knows it, a repeat gets the answer of the first, byte for byte. A fault is not kept, so that what could not
+// be done is tried again. A blocked player is kept out whoever speaks for him, as he is from sending events.
+func (a *App) once(classes []signing.Class, next func(r *http.Request, player string) (any, error)) web.Handler {
+	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+		c, err := a.verify(r, smallBody, classes)
+		if err != nil {
+			return err
+		}
+		if c.request.IdempotencyKey == "" {
+			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		}
+		player, err := playerID(r)
+		if err != nil {
+			return err
+		}
+		pass, err := a.enter(r, gate.Entry{
+			KeyID: c.key.ID, KeyClass: string(c.key.Class), Nonce: c.request.Nonce, Scope: r.Pattern, IdempotencyKey: c.request.IdempotencyKey,
+			Fingerprint: signing.Fingerprint(c.request), Players: []gate.Player{{ID: player}},
+		})
+		if err != nil {
+			return err
+		}
+		if pass.Replay != nil {
+			return reply(w, *pass.Replay, true)
+		}
+		answer, err := a.execute(w, pass, func() (any, error) { return next(r, player) })
+		// As in the gateway: the lease is given back, or the answer stored, even when the caller is gone.
+		a.warn("leave the gate", a.gate.Leave(context.WithoutCancel(r.Context()), pass, gate.Leaving{Answer: answer}))
+		if err != nil {
+			return err
+		}
+		return reply(w, *answer, false)
+	})
+}
+
+// execute does what the gate let in, unless the key is over its rate or the player is blocked.
+func (a *App) execute(w http.ResponseWriter, pass gate.Pass, do func() (any, error)) (*gate.Answer, error) {
+	if err := admit(w, pass); err != nil {
+		return nil, err
+	}
+	if blocked := pass.Players[0].Blocked; blocked != nil {
+		return nil, blocked.Fault()
+	}
+	done, err := do()
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(done, json.Deterministic(true))
+	if err != nil {
+		return nil, fmt.Errorf("encode the answer: %w", err)
+	}
+	return &gate.Answer{Status: http.StatusOK, Header: map[string]string{"Content-Type": "application/json"}, Body: body}, nil
+}
+
+// admit tells the rate of a request's key, and refuses a request that is over it.
+func admit(w http.ResponseWriter, pass gate.Pass) error {
+	if pass.Key == nil {
+		return nil
+	}
+	setHeader(w, pipeline.RateHeaders([]gate.Limit{pass.Key.Limit}))
+	if !pass.Key.Admits(0) {
+		return pipeline.KeyExceeded(pass.Key)
+	}
+	return nil
+}
+
+// reply sends an answer that the gate keeps, or kept.
+func reply(w http.ResponseWriter, answer gate.Answer, replayed bool) error {
+	setHeader(w, answer.Header)
+	if replayed {
+		w.Header().Set("Idempotent-Replayed", "true")
+	}
+	w.WriteHeader(answer.Status)
+	_, err := w.Write(answer.Body)
+	return err
+}
+
+func setHeader(w http.ResponseWriter, header map[string]string) {
+	for name, value := range header {
+		w.Header().Set(name, value)
+	}
 }
 
 // enter asks the gate about a request that sends no events. While Redis does not answer, a read may come twice: its signature
