@@ -99,11 +99,18 @@ func TestRewardsAreGranted(t *testing.T) {
 		require.Equal(t, 2, p.metrics(t)["rewards_granted_total delivery=ledger"])
 		require.Equal(t, 1, p.metrics(t)["rewards_granted_total delivery=mailbox"])
 
-		// Another window's are others.
+		// Another window's are others, and whoever was read meanwhile is read anew.
+		read := func() int64 {
+			state, err := p.progression.Players.Player(t.Context(), "cyd")
+			require.NoError(t, err)
+			return state.XP
+		}
+		require.EqualValues(t, 10, read())
 		today := closed()
 		today.ID = "2026-11-22"
 		require.NoError(t, p.rewards.Grant(t.Context(), today, three()[2:]))
 		require.Contains(t, p.rows(t, "player"), "player: cyd | 20 | 1 | 2")
+		require.EqualValues(t, 20, read())
 	})
 }
 
