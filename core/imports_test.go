@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"core/bus":            {"core/fault"},
 	"core/bus/servicebus": {"core/bus", "core/fault"},
 	"core/store":          {"core/fault"},
+	"core/merkle":         {},
 
 	"core/signing":     base,
 	"core/gate":        base,
@@ -34,7 +35,7 @@ var allowed = map[string][]string{
 	"core/mailbox":     base,
 	"core/receipt":     base,
 	"core/leaderboard": base,
-	"core/season":      base,
+	"core/season":      append(slices.Clone(base), "core/merkle"),
 
 	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
 		"core/progression", "core/mailbox", "core/receipt", "core/leaderboard", "core/season"),
