@@ -77,7 +77,7 @@ func (c rebuildCommand) Run(ctx context.Context, t *terminal) error {
 			return fmt.Errorf("%s, %s: %w", w.Board, w.ID, err)
 		}
 		// A window that was archived meanwhile has no use for it any more, and nobody else would remove it.
-		if now, err := windows.Get(ctx, w.Board, w.ID); err == nil && now.State == season.Archived {
+		if now, err := windows.Get(ctx, w.Board, w.ID); err == nil && now.State.Final() {
 			if err := ranking.Drop(ctx, w.Board, w.ID); err != nil {
 				return fmt.Errorf("%s, %s: %w", w.Board, w.ID, err)
 			}
@@ -107,7 +107,7 @@ func (c rebuildCommand) choose(ctx context.Context, game *catalog.Catalog, windo
 		for _, w := range all {
 			switch {
 			case c.Window != "" && w.ID != c.Window:
-			case w.State == season.Archived:
+			case w.State.Final():
 				archived = true
 			case c.Window == "" && time.Until(w.Starts) > 24*time.Hour:
 			default:

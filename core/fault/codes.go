@@ -89,6 +89,7 @@ const (
 	MailExpired      Code = "mail-expired"
 	CursorExpired    Code = "cursor-expired"
 	NotArchived      Code = "window-not-archived"
+	ArchivePurged    Code = "archive-purged"
 
 	// Receipts that prove nothing.
 	ReceiptMalformed  Code = "receipt-malformed"
@@ -185,6 +186,7 @@ var catalogue = map[Code]meaning{
 	MailExpired:      {Gone, "The mail was not claimed in time"},
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
+	ArchivePurged:    {Gone, "The archive keeps only its hall of fame"},
 
 	ReceiptMalformed:  {Invalid, "The receipt is not a token of the form issued here"},
 	ReceiptTooLarge:   {Invalid, "The receipt is larger than any issued here"},

@@ -18,7 +18,7 @@ import (
 	"liveops/core/store"
 )
 
-// Archive closes the windows that ended and keeps their final standings. Between that it restores what Redis lost, hides and shows
+// Archive closes the windows that ended, keeps their final standings and has their winners rewarded. Between that it restores what Redis lost, hides and shows
 // players where that was cut, purges recorded events that are older than the policy says, and looks for drift: it compares, a few
 // players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
 type Archive struct {
@@ -43,8 +43,9 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		return nil, err
 	}
 	report, err := a.Windows.Sweep(ctx)
-	a.Metrics.WindowCloses.Add(float64(report.Closed + report.Frozen + report.Archived))
+	a.Metrics.WindowCloses.Add(float64(report.Closed + report.Frozen + report.Archived + report.Rewarded + report.Purged))
 	a.Metrics.WindowFailures.Add(float64(report.Failed))
+	err = errors.Join(err, a.tellMismatches(ctx, report.Done))
 	for _, w := range report.Done {
 		// From here on the archive answers. A projection that stays because this fails is only memory.
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
@@ -54,9 +55,33 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
-		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived), slog.Int("events_purged", purged),
+		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived),
+		slog.Int("windows_rewarded", report.Rewarded), slog.Int("windows_purged", report.Purged), slog.Int("events_purged", purged),
 		slog.Int("windows_failed", report.Failed),
 	}, compared...), errors.Join(err, restored, unpurged, failed)
+}
+
+// tellMismatches tells how much of what is archived by now was served otherwise before.
+func (a *Archive) tellMismatches(ctx context.Context, done []season.Window) error {
+	sum, compared := int64(0), false
+	for _, w := range done {
+		h, err := a.Windows.Archive(ctx, w.Board, w.ID)
+		if err != nil {
+			return err
+		}
+		if h.Mismatches == nil {
+			continue
+		}
+		sum, compared = sum+*h.Mismatches, true
+		if *h.Mismatches > 0 {
+			a.Log.Warn("archive mismatch", slog.String("board", w.Board), slog.String("window", w.ID),
+				slog.Int64("entries", *h.Mismatches), slog.Int64("of", h.Entries))
+		}
+	}
+	if compared {
+		a.Metrics.ArchiveMismatch.Set(float64(sum))
+	}
+	return nil
 }
 
 // purgeTick is how many recorded events one tick purges at most: more than are recorded in two at 300 events a second.
@@ -171,19 +196,92 @@ func Served(windows *season.Windows) func(context.Context) ([]leaderboard.Window
 // Standings gives the archive a window's entries in ranking order, each with its ranks. Hidden players have none and leave no
 // gap. An archive never changes: who is hidden after it was made stays in it, and who is shown again does not come into it.
 type Standings struct {
-	Entries leaderboard.Entries
+	Entries  leaderboard.Entries
+	DB       *store.DB
+	Rankings Rankings // nil: what Redis served is not compared
+	Log      *slog.Logger
 }
 
-// EachStanding streams the final standings of a window from SQL.
-func (s Standings) EachStanding(ctx context.Context, q store.Queries, board, window string, each func(season.Standing) error) error {
+// Rankings is where ranks were served from until the archive answers.
+type Rankings interface {
+	// Agree gives how many of some rows, at most 1000, stand otherwise in the ranking of a window, where they are the rows from
+	// the index from on, from 0, of its final order. compared is false when it does not hold that stretch whole.
+	Agree(ctx context.Context, board, window string, from int64, rows []leaderboard.Row) (mismatches int64, compared bool, err error)
+}
+
+// EachStanding streams the final standings of a window from SQL, and compares them with the rankings as far as these are
+// there: what is wrong with them is told, and holds up no archive.
+func (s Standings) EachStanding(
+	ctx context.Context, q store.Queries, board, window string, each func(season.Standing) error,
+) (mismatches *int64, err error) {
+	c := comparison{Standings: s, board: board, window: window, on: s.Rankings != nil}
 	var rank, tied, last int64
-	return s.Entries.Each(ctx, q, board, window, func(row leaderboard.Row) error {
+	err = s.Entries.Each(ctx, q, board, window, func(row leaderboard.Row) error {
 		rank++
 		if rank == 1 || row.Score != last {
 			tied, last = rank, row.Score
 		}
+		c.add(ctx, row)
 		return each(season.Standing{
 			Rank: rank, TiedRank: tied, Player: row.Player, Score: row.Score, AchievedAt: row.AchievedAt, EventID: row.EventID,
 		})
 	})
+	if err != nil {
+		return nil, err
+	}
+	return c.end(ctx), nil
+}
+
+// Forget removes some of the entries of an archived window.
+func (s Standings) Forget(ctx context.Context, board, window string) (left bool, err error) {
+	return s.Entries.Forget(ctx, s.DB, board, window)
+}
+
+// comparePage is how many rows are compared in one round trip.
+const comparePage = 1000
+
+// comparison holds what is archived against what was served, a page at a time. The first page that cannot be compared ends it.
+type comparison struct {
+	Standings
+	board, window string
+	on            bool
+	from          int64 // the index of the first of rows
+	rows          []leaderboard.Row
+	mismatches    int64
+}
+
+func (c *comparison) add(ctx context.Context, row leaderboard.Row) {
+	if !c.on {
+		return
+	}
+	if c.rows = append(c.rows, row); len(c.rows) == comparePage {
+		c.page(ctx)
+	}
+}
+
+func (c *comparison) page(ctx context.Context) {
+	mismatches, compared, err := c.Rankings.Agree(ctx, c.board, c.window, c.from, c.rows)
+	if err != nil || !compared {
+		c.on = false
+		at := []any{slog.String("board", c.board), slog.String("window", c.window), slog.Int64("from", c.from)}
+		if err != nil {
+			at = append(at, slog.String("error", err.Error()))
+		}
+		c.Log.Warn("an archive is not compared with the ranking", at...)
+		return
+	}
+	c.mismatches += mismatches
+	c.from += int64(len(c.rows))
+	c.rows = c.rows[:0]
+}
+
+// end compares what is left and gives how many rows stood otherwise, nil when not all were compared.
+func (c *comparison) end(ctx context.Context) *int64 {
+	if c.on && len(c.rows) > 0 {
+		c.page(ctx)
+	}
+	if !c.on {
+		return nil
+	}
+	return &c.mismatches
 }

@@ -2,10 +2,13 @@ package pipeline_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,7 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
+	"liveops/core/catalog"
+	"liveops/core/event"
 	"liveops/core/fault"
+	"liveops/core/leaderboard"
+	"liveops/core/pipeline"
 	"liveops/core/season"
 	"liveops/core/store"
 	"liveops/core/store/storetest"
@@ -26,7 +33,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 		outcome, err := p.archive.Sweep(t.Context())
 		require.NoError(t, err)
 		// Three days, the season to come, and all time.
-		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 events_purged=0 windows_failed=0 players_compared=0 players_drifted=0 entries_compared=0 entries_drifted=0]", pipelineOutcome(outcome).String())
+		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 windows_rewarded=0 windows_purged=0 events_purged=0 windows_failed=0 players_compared=0 players_drifted=0 entries_compared=0 entries_drifted=0]", pipelineOutcome(outcome).String())
 		_, err = p.progression.Apply(t.Context(), batch(t,
 			scored("ada", "a", 5, noon.Add(time.Second)), scored("bob", "b", 5, noon), scored("cyd", "c", 9, noon), scored("dan", "d", 1, noon)))
 		require.NoError(t, err)
@@ -38,7 +45,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 			at    time.Duration
 			state season.State
 			total int
-		}{{-time.Millisecond, season.Open, 0}, {0, season.Closing, 1}, {10*time.Minute - time.Millisecond, season.Closing, 1}, {10 * time.Minute, season.Archived, 3}, {11 * time.Minute, season.Archived, 3}} {
+		}{{-time.Millisecond, season.Open, 0}, {0, season.Closing, 1}, {10*time.Minute - time.Millisecond, season.Closing, 1}, {10 * time.Minute, season.Rewarded, 4}, {11 * time.Minute, season.Rewarded, 4}} {
 			p.at(midnight.Add(step.at))
 			_, err := p.archive.Sweep(t.Context())
 			require.NoError(t, err)
@@ -68,7 +75,157 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 		keys, err = rdb.Keys(t.Context(), "rank:{best:all_time}*").Result()
 		require.NoError(t, err)
 		require.NotEmpty(t, keys, "and only that one")
+		require.Len(t, p.rows(t, "archive_entry"), 4)
+		for _, row := range p.rows(t, "entry") {
+			require.NotContains(t, row, "2026-11-22", "the archive has it")
+		}
+		require.Len(t, p.rows(t, "entry"), 4, "of all time")
 	})
+}
+
+// served is rankings as Redis holds them when they are complete: the players in order of their members. It compares the player
+// and the score of every row.
+type served struct {
+	redis *redis.Client
+	calls atomic.Int64
+	err   error
+}
+
+func (s *served) Agree(ctx context.Context, board, window string, from int64, rows []leaderboard.Row) (int64, bool, error) {
+	s.calls.Add(1)
+	if s.err != nil || len(rows) > 1000 {
+		return 0, false, s.err
+	}
+	order, err := s.redis.ZRangeWithScores(ctx, fmt.Sprintf("rank:{%s:%s}:order", board, window), from, from+int64(len(rows))-1).Result()
+	if err != nil || from == 0 && len(order) == 0 {
+		return 0, false, err
+	}
+	mismatches := int64(0)
+	for i, row := range rows {
+		if i >= len(order) || !strings.HasSuffix(order[i].Member.(string), row.Player) || int64(math.Abs(order[i].Score)) != row.Score {
+			mismatches++
+		}
+	}
+	return mismatches, true, nil
+}
+
+func TestArchiveIsComparedWithTheRanking(t *testing.T) {
+	t.Parallel()
+	order := "rank:{points:2026-11-22}:order"
+	for name, test := range map[string]struct {
+		tamper     func(t *testing.T, p *path, s *served)
+		mismatches string // as the header has it
+		gauge      int
+		log        string
+	}{
+		"the same": {func(*testing.T, *path, *served) {}, "0", 0, ""},
+		"a wrong score": {func(t *testing.T, p *path, _ *served) {
+			require.NoError(t, p.redis.ZIncrBy(t.Context(), order, -1, p.redis.ZRange(t.Context(), order, 0, 0).Val()[0]).Err())
+		}, "1", 1, "level=WARN msg=\"archive mismatch\" board=points window=2026-11-22 entries=1 of=1500\n"},
+		"one is missing": {func(t *testing.T, p *path, _ *served) {
+			require.NoError(t, p.redis.ZRem(t.Context(), order, p.redis.ZRange(t.Context(), order, 1400, 1400).Val()[0]).Err())
+		}, "100", 100, "level=WARN msg=\"archive mismatch\" board=points window=2026-11-22 entries=100 of=1500\n"},
+		"all is gone": {func(t *testing.T, p *path, _ *served) {
+			require.NoError(t, p.redis.Del(t.Context(), order).Err())
+		}, "none", 0, "level=WARN msg=\"an archive is not compared with the ranking\" board=points window=2026-11-22 from=0\n"},
+		"Redis is down": {func(_ *testing.T, _ *path, s *served) {
+			s.err = fault.RedisUnavailable.Errorf("gone")
+		}, "none", 0, "level=WARN msg=\"an archive is not compared with the ranking\" board=points window=2026-11-22 from=0 error=\"redis-unavailable: gone\"\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+				p := newPath(t, db, rdb)
+				p.layOut(t)
+				s := &served{redis: rdb}
+				var log bytes.Buffer
+				p.archive.Log = slog.New(slog.NewTextHandler(&log, nil))
+				standings := p.archive.Windows.Standings.(pipeline.Standings)
+				standings.Rankings, standings.Log = s, p.archive.Log
+				p.archive.Windows.Standings = standings
+				for from := 0; from < 1500; from += 500 {
+					var events []event.Accepted
+					for i := from; i < from+500; i++ {
+						events = append(events, scored(fmt.Sprintf("p%04d", i), "e", i/3+1, noon.Add(time.Duration(i)*time.Millisecond)))
+					}
+					_, err := p.progression.Apply(t.Context(), batch(t, events...))
+					require.NoError(t, err)
+				}
+				test.tamper(t, p, s)
+				p.at(time.Date(2026, 11, 23, 0, 10, 0, 0, time.UTC))
+				_, err := p.archive.Sweep(t.Context())
+				require.NoError(t, err)
+
+				header, err := p.archive.Windows.Archive(t.Context(), "points", "2026-11-22")
+				require.NoError(t, err)
+				require.EqualValues(t, 1500, header.Entries)
+				require.Equal(t, season.Rewarded, header.State)
+				got := "none"
+				if header.Mismatches != nil {
+					got = fmt.Sprint(*header.Mismatches)
+				}
+				require.Equal(t, test.mismatches, got)
+				require.Equal(t, test.gauge, p.gauge(t, "archive_mismatch_entries"))
+				_, told, _ := strings.Cut(strings.TrimSuffix(log.String(), "\n"), " ") // without the time
+				require.Equal(t, strings.TrimSuffix(test.log, "\n"), told)
+				want := int64(2)
+				if test.mismatches == "none" {
+					want = 1 // and no page is tried after one that failed
+				}
+				require.Equal(t, want, s.calls.Load())
+			})
+		})
+	}
+}
+
+// TestArchiveAfterRedisWasLost closes a day on a Redis that is emptied while the day is closing, and again while it is frozen,
+// beside one that never lost anything: the archive and what is granted are the same.
+func TestArchiveAfterRedisWasLost(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		whole, _ := storetest.Miniredis(t)
+		var archives, grants []any
+		for lost, p := range map[bool]*path{false: newPath(t, storetest.SQLite(t), whole), true: newPath(t, db, rdb)} {
+			p.game.Boards["points"] = prizes(p.game.Boards["points"])
+			p.layOut(t)
+			_, err := p.progression.Apply(t.Context(), batch(t,
+				scored("ada", "a", 5, noon.Add(time.Second)), scored("bob", "b", 5, noon), scored("cyd", "c", 9, noon), scored("dan", "d", 1, noon)))
+			require.NoError(t, err)
+			for _, at := range []time.Duration{0, 5 * time.Minute, 10*time.Minute - time.Millisecond, 10 * time.Minute, 11 * time.Minute} {
+				p.at(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC).Add(at))
+				if lost {
+					require.NoError(t, p.redis.FlushDB(t.Context()).Err())
+				}
+				_, err := p.archive.Sweep(t.Context())
+				require.NoError(t, err)
+				if at == 5*time.Minute { // late, and in time
+					_, err := p.progression.Apply(t.Context(), batch(t, scored("dan", "d2", 5, noon)))
+					require.NoError(t, err)
+				}
+			}
+			header, order := p.archived(t, "points", "2026-11-22")
+			require.Equal(t, []string{"1 1 cyd 9", "2 2 dan 6", "3 3 bob 5", "4 3 ada 5"}, order)
+			statement, err := season.VerifySeal(p.archive.Windows.Sealer.PublicKeys(), header.Seal)
+			require.NoError(t, err)
+			v := season.NewVerifier(statement)
+			require.NoError(t, p.archive.Windows.EachRow(t.Context(), "points", "2026-11-22", v.Row))
+			require.NoError(t, v.End())
+			archives = append(archives, append(p.rows(t, "archive"), p.rows(t, "archive_entry")...))
+			grants = append(grants, p.rewards.granted)
+			require.Equal(t, map[string]string{
+				"points 2026-11-22 cyd": "rank 1 tier 1", "points 2026-11-22 dan": "rank 2 tier 2",
+			}, p.rewards.granted)
+			require.Equal(t, 1, p.rewards.calls)
+		}
+		require.Equal(t, archives[0], archives[1])
+		require.Equal(t, grants[0], grants[1])
+	})
+}
+
+// prizes gives a board tiers for its days.
+func prizes(b catalog.Board) catalog.Board {
+	b.Rewards = map[string][]catalog.Tier{season.Daily: {{Rank: 1, XP: 10}, {Percent: 50, XP: 5}}}
+	return b
 }
 
 // What stands in the way of one part of a tick is told, and what can be done is done.
@@ -85,8 +242,8 @@ func TestArchiveInTrouble(t *testing.T) {
 		require.ErrorIs(t, err, fault.RedisUnavailable)
 		w, err := p.archive.Windows.Get(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
-		require.Equal(t, season.Archived, w.State, "the archive needs no Redis")
-		require.Equal(t, 3, p.metrics(t)["window_closes_total"])
+		require.Equal(t, season.Rewarded, w.State, "the archive needs no Redis")
+		require.Equal(t, 4, p.metrics(t)["window_closes_total"])
 	})
 	t.Run("no database", func(t *testing.T) {
 		t.Parallel()
@@ -109,7 +266,7 @@ func TestArchiveInTrouble(t *testing.T) {
 		require.ErrorContains(t, err, "board gone")
 		w, err := p.archive.Windows.Get(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
-		require.Equal(t, season.Archived, w.State)
+		require.Equal(t, season.Rewarded, w.State)
 		require.Equal(t, 1, p.metrics(t)["window_close_failures_total"])
 	})
 }

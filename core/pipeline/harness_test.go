@@ -74,6 +74,7 @@ type path struct {
 	ranking  *leaderboard.Ranking
 	rejected *rejected.Store
 	hidden   *hidden
+	rewards  *rewards
 
 	gateway     *pipeline.Gateway
 	fairness    *pipeline.Fairness
@@ -118,6 +119,30 @@ func (h *hidden) Hidden(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(h.players)), h.err
 }
 
+// rewards remembers what was granted, and refuses to grant a place twice otherwise than before.
+type rewards struct {
+	mu      sync.Mutex
+	granted map[string]string // board, window and player to rank and tier
+	calls   int
+}
+
+func (r *rewards) Grant(_ context.Context, h season.Header, wins []season.Win) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.granted == nil {
+		r.granted = map[string]string{}
+	}
+	r.calls++
+	for _, w := range wins {
+		key, win := h.Board+" "+h.ID+" "+w.Player, fmt.Sprintf("rank %d tier %d", w.Rank, w.TierNumber)
+		if before, again := r.granted[key]; again && before != win {
+			return fmt.Errorf("%s had %s and is to have %s", key, before, win)
+		}
+		r.granted[key] = win
+	}
+	return nil
+}
+
 // newPath wires a path. The broker detects no duplicates, so that what comes twice is seen to come twice.
 func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	t.Helper()
@@ -136,9 +161,12 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	require.NoError(t, err)
 	receipts, err := receipt.NewKeys(receipt.Key{ID: "r1", Secret: []byte(strings.Repeat("r", 32))})
 	require.NoError(t, err)
+	sealer, err := season.NewSealer(season.Key{Secret: []byte(strings.Repeat("a", 32))})
+	require.NoError(t, err)
+	p.rewards = &rewards{}
 	windows := &season.Windows{
-		DB: db, Now: p.now, Grace: func() time.Duration { return p.game.Fairness.Grace.Std() }, Standings: pipeline.Standings{Entries: entries},
-		CatalogVersion: func() int { return p.game.Version }, Owner: "test",
+		DB: db, Now: p.now, Grace: func() time.Duration { return p.game.Fairness.Grace.Std() }, Catalog: current,
+		Standings: pipeline.Standings{Entries: entries, DB: db, Log: slog.New(slog.DiscardHandler)}, Rewards: p.rewards, Sealer: sealer, Owner: "test",
 	}
 
 	p.ranking.Served = pipeline.Served(windows)
@@ -277,6 +305,8 @@ func (p *path) state(t *testing.T) []string {
 		"fairness_case":     "case_id, player_id, state, opened_at, opened_by, reason, decision_id, points, ended_at, ended_by",
 		"case_action":       "action_id, case_id, acted_at, actor, action, remark, until_at, fingerprint",
 		"board_window":      "board, window_id, state",
+		"archive":           "board, window_id, entries, top_player, top_score, sequence",
+		"archive_entry":     "board, window_id, position, tied_position, player_id, score, achieved_at, event_id, metadata",
 	} {
 		width := strings.Count(strings.ReplaceAll(columns, "notes, ''", "notes"), ",") + 1
 		err := p.db.Each(t.Context(), "SELECT "+columns+" FROM "+table, nil, func(scan func(...any) error) error {

@@ -59,6 +59,7 @@ type Metrics struct {
 	DeadLetters        *prometheus.CounterVec // fate
 	LedgerDrift        prometheus.Gauge
 	LeaderboardDrift   prometheus.Gauge
+	ArchiveMismatch    prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of the path.
@@ -92,13 +93,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "event_to_rank_seconds", Help: "Time from the gateway's receipt of a score to its visible rank.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
-		WindowCloses:   counter("window_closes_total", "Steps of windows towards the archive."),
+		WindowCloses:   counter("window_closes_total", "Steps of windows from open to purged."),
 		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
 		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate"),
 		LedgerDrift: gauge("ledger_drift_players",
 			"Players of the last sample whose balances are not the sum of their ledger rows."),
 		LeaderboardDrift: gauge("leaderboard_drift_entries",
 			"Entries of the last sample that Redis held otherwise than SQL, or not at all."),
+		ArchiveMismatch: gauge("archive_mismatch_entries",
+			"Entries of the archives made last that were served otherwise before."),
 	}
 }
 

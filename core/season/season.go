@@ -1,8 +1,10 @@
 // Package season is the life of a board's windows: the stretches of time a ranking is kept for, the states each passes
 // through when its time is over, and the archive that remains.
 //
-// Windows are rows with UTC instants, made ahead of time; nothing asks a calendar while events are ranked. It does not know
-// how scores are merged or ordered, nor where ranks are served from: the final order comes through Standings.
+// Windows are rows with UTC instants, made ahead of time; nothing asks a calendar while events are ranked. An archive is
+// sealed, so that anybody who has the public keys can check a row, a whole archive and the chain of a board's archives without
+// asking here (verify.go). The package does not know how scores are merged or ordered, nor where ranks are served from, nor what
+// a reward is worth: the final order comes through Standings, and winners go to Rewards.
 package season
 
 import "time"
@@ -24,7 +26,12 @@ const (
 	Closing  State = "closing"  // ended; late entries still count
 	Frozen   State = "frozen"   // the grace is over: no entry changes any more
 	Archived State = "archived" // the final order is kept in the archive
+	Rewarded State = "rewarded" // the winners have what the board's tiers bring, and the entries are gone
+	Purged   State = "purged"   // of the archive only the header and the hall of fame are kept
 )
+
+// Final says whether the archive answers for a window in this state.
+func (s State) Final() bool { return s == Archived || s == Rewarded || s == Purged }
 
 // Window is one stretch of a board's time, [Starts, Ends) in UTC. Ends is zero for all_time. Ids sort in time within a
 // cadence: 2026-11-22, 2026-W48, the season's id, all_time.

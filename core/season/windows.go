@@ -17,17 +17,19 @@ import (
 // ahead is how many windows after the current one exist as rows, so that a boundary never waits for one to be made.
 const ahead = 2
 
-// Windows keeps the windows of every board and their archive. It owns the tables board_window, archive and archive_entry.
-// Its methods are safe for concurrent use, in one process and in many.
+// Windows keeps the windows of every board and their archives. It owns the tables board_window, window_action, archive,
+// archive_entry, archive_block and archive_chain. Its methods are safe for concurrent use, in one process and in many.
 type Windows struct {
-	DB             *store.DB
-	Now            func() time.Time
-	Grace          func() time.Duration // how long after its end a window takes late entries
-	Standings      Standings            // for Sweep
-	CatalogVersion func() int           // for Sweep: the version in force, written on every archive
-	Owner          string               // for Sweep: names this process on the leases it holds, for people; at most 128 characters
-	Lease          time.Duration        // how long a sweeper that says nothing keeps a window; default 5m
-	Chunk          int                  // entries archived in one transaction; default 1000
+	DB        *store.DB
+	Now       func() time.Time
+	Grace     func() time.Duration    // how long after its end a window takes late entries
+	Catalog   func() *catalog.Catalog // for Sweep and HallOfFame: the one in force. A board it lacks has no tiers, no hall of fame and no retention
+	Standings Standings               // for Sweep
+	Rewards   Rewards                 // for Sweep
+	Sealer    *Sealer                 // for Sweep
+	Owner     string                  // for Sweep: names this process on the leases it holds, for people; at most 128 characters
+	Lease     time.Duration           // how long a sweeper that says nothing keeps a window; default 5m
+	Chunk     int                     // entries archived, rewarded or purged in one go; default 1000
 }
 
 // Set is the windows that take entries, as of one read.
@@ -216,7 +218,11 @@ func (w *Windows) Served(ctx context.Context, by time.Time) ([]Window, error) {
 
 // Get gives one window, or fault.WindowNotFound.
 func (w *Windows) Get(ctx context.Context, board, id string) (Window, error) {
-	windows, err := readWindows(ctx, w.DB.Queries, `SELECT `+windowColumns+` FROM board_window WHERE board = ? AND window_id = ?`, board, id)
+	return get(ctx, w.DB.Queries, board, id)
+}
+
+func get(ctx context.Context, q store.Queries, board, id string) (Window, error) {
+	windows, err := readWindows(ctx, q, `SELECT `+windowColumns+` FROM board_window WHERE board = ? AND window_id = ?`, board, id)
 	if err != nil {
 		return Window{}, fmt.Errorf("read window: %w", err)
 	}

@@ -19,7 +19,7 @@ func TestMaterialise(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, nil)
+		w := windows(t, db, c, nil)
 		g := game(map[string]catalog.Board{
 			"arena": {Zone: "UTC", Windows: []string{season.Daily, season.Weekly, season.Season, season.AllTime}},
 			"tower": {Zone: "Asia/Tokyo", Windows: []string{season.Daily}},
@@ -55,7 +55,7 @@ func TestMaterialiseWhatWasMissed(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-01T12:00:00Z")
-		w := windows(db, c, nil)
+		w := windows(t, db, c, nil)
 		boards := map[string]catalog.Board{"arena": {Zone: "UTC", Windows: []string{season.Daily, season.Weekly, season.Season}}}
 		s01 := catalog.Season{ID: "s01", Starts: "2022-10-01", Ends: "2022-11-02"}
 		before := catalog.Season{ID: "before", Starts: "2022-08-01", Ends: "2022-09-01"}
@@ -100,7 +100,7 @@ func TestMaterialiseKeepsInstants(t *testing.T) {
 			storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 				c := &clock{}
 				c.Set(t, "2022-11-22T12:00:00Z")
-				w := windows(db, c, nil)
+				w := windows(t, db, c, nil)
 				materialise(t, w, daily("arena"), 3)
 				c.Set(t, "2022-11-24T12:00:00Z")
 				moved := game(map[string]catalog.Board{"arena": {Zone: zone, Windows: []string{season.Daily}}})
@@ -128,13 +128,13 @@ func TestMaterialiseConcurrently(t *testing.T) {
 		var group sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs {
-			group.Go(func() { _, errs[i] = windows(db, c, nil).Materialise(t.Context(), g) })
+			group.Go(func() { _, errs[i] = windows(t, db, c, nil).Materialise(t.Context(), g) })
 		}
 		group.Wait()
 		for _, err := range errs {
 			require.NoError(t, err)
 		}
-		w := windows(db, c, nil)
+		w := windows(t, db, c, nil)
 		materialise(t, w, g, 0)
 		for board := range g.Boards {
 			got, err := w.List(t.Context(), board, 100)
@@ -149,7 +149,7 @@ func TestMaterialiseRefusesAnUnknownZone(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, nil)
+		w := windows(t, db, c, nil)
 		_, err := w.Materialise(t.Context(), game(map[string]catalog.Board{"arena": {Zone: "Mars/Olympus", Windows: []string{season.Daily}}}))
 		require.ErrorContains(t, err, "Mars/Olympus")
 		got, err := w.List(t.Context(), "arena", 10)
@@ -163,7 +163,7 @@ func TestLoad(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{})
+		w := windows(t, db, c, finals{})
 		g := game(map[string]catalog.Board{
 			"arena": {Zone: "UTC", Windows: []string{season.Daily, season.Weekly, season.Season, season.AllTime}},
 			"tower": {Zone: "America/New_York", Windows: []string{season.Daily}},
@@ -200,18 +200,18 @@ func TestLoad(t *testing.T) {
 		sweep(t, w, season.Report{Closed: 1})
 		require.Equal(t, []string{"2022-11-22", "2022-W47", "all_time", "s07"}, at(true, "arena", "2022-11-22T23:00:00Z"))
 		c.Set(t, "2022-11-23T00:10:00Z")
-		sweep(t, w, season.Report{Frozen: 1, Archived: 1})
+		sweep(t, w, season.Report{Frozen: 1, Archived: 1, Rewarded: 1})
 		require.Equal(t, []string{"2022-W47", "all_time", "s07"}, at(true, "arena", "2022-11-22T23:00:00Z"))
 		require.Equal(t, []string{"2022-11-22"}, at(true, "tower", "2022-11-22T23:00:00Z"))
 	})
 }
 
-func TestServedWindowsBeganAndAreNotArchived(t *testing.T) {
+func TestServedWindowsBeganAndAreNotFinal(t *testing.T) {
 	t.Parallel()
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, nil)
+		w := windows(t, db, c, nil)
 		materialise(t, w, game(map[string]catalog.Board{"arena": {Zone: "UTC", Windows: []string{season.Daily, season.AllTime}}}), 4)
 		served := func(at string) []string {
 			got, err := w.Served(t.Context(), utc(t, at))
@@ -222,7 +222,7 @@ func TestServedWindowsBeganAndAreNotArchived(t *testing.T) {
 		require.Equal(t, []string{"2022-11-22", "2022-11-23", "all_time"}, served("2022-11-23T00:00:00Z"))
 		for state, want := range map[season.State][]string{
 			season.Closing: {"2022-11-22", "2022-11-23", "all_time"}, season.Frozen: {"2022-11-22", "2022-11-23", "all_time"},
-			season.Archived: {"2022-11-23", "all_time"},
+			season.Archived: {"2022-11-23", "all_time"}, season.Rewarded: {"2022-11-23", "all_time"}, season.Purged: {"2022-11-23", "all_time"},
 		} {
 			_, err := db.Exec(t.Context(), "UPDATE board_window SET state = ? WHERE window_id = '2022-11-22'", string(state))
 			require.NoError(t, err)
@@ -236,7 +236,7 @@ func TestReadWindows(t *testing.T) {
 	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
 		c := &clock{}
 		c.Set(t, "2022-11-22T12:00:00Z")
-		w := windows(db, c, finals{})
+		w := windows(t, db, c, finals{})
 		materialise(t, w, game(map[string]catalog.Board{"arena": {Zone: "UTC", Windows: []string{season.Daily, season.Season, season.AllTime}}},
 			catalog.Season{ID: "s07", Starts: "2022-11-23", Ends: "2022-12-01"}), 3+1+1)
 

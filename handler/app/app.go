@@ -194,8 +194,12 @@ func New(config Config, options Options) (*App, error) {
 		Name: "leaderboard_sql_reads_total", Help: "Reads of rankings that SQL answered because Redis could not.",
 	})
 	a.windows = &season.Windows{
-		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Standings: pipeline.Standings{Entries: entries},
-		CatalogVersion: func() int { return current().Version }, Owner: owner(),
+		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Catalog: current,
+		Standings: pipeline.Standings{Entries: entries, DB: a.db, Log: options.Log}, Rewards: noRewards{}, Owner: owner(),
+	}
+	if a.windows.Sealer, err = sealer(config.ReceiptKeys); err != nil {
+		a.Close()
+		return nil, err
 	}
 	a.ranking.Served = pipeline.Served(a.windows)
 
@@ -263,6 +267,22 @@ func (a *App) open() (err error) {
 		err = errors.New("BUS_KIND=memory: this program has no broker of its own, `liveops dev` has")
 	}
 	return err
+}
+
+// sealer seals archives with keys that are derived from the secrets of receipts and are none of theirs.
+func sealer(keys []receipt.Key) (*season.Sealer, error) {
+	retired := make([]season.Key, len(keys))
+	for i, k := range keys {
+		retired[i] = season.Key{Secret: k.Secret}
+	}
+	return season.NewSealer(retired[0], retired[1:]...)
+}
+
+// noRewards grants nothing and says so: a window whose places bring something stays archived.
+type noRewards struct{}
+
+func (noRewards) Grant(context.Context, season.Header, []season.Win) error {
+	return errors.New("there is nothing that grants rewards")
 }
 
 // owner names this process on leases: on Kubernetes the host name is the pod's.

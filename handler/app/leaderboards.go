@@ -138,7 +138,7 @@ func (a *App) board(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	if in.State == season.Archived {
+	if in.State.Final() {
 		if r.URL.Query().Get("cursor") != "" {
 			return fault.CursorExpired.Errorf("the window is archived, read /v1/leaderboards/%s/archives/%s", in.Board, in.ID)
 		}
@@ -162,7 +162,7 @@ func (a *App) ranked(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	if in.State == season.Archived {
+	if in.State.Final() {
 		standing, err := a.windows.Player(r.Context(), in.Board, in.ID, player)
 		if err != nil {
 			return err
@@ -190,7 +190,7 @@ func (a *App) around(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	if in.State == season.Archived {
+	if in.State.Final() {
 		standing, err := a.windows.Player(r.Context(), in.Board, in.ID, player)
 		if err != nil {
 			return err
@@ -237,7 +237,7 @@ func (a *App) archivePage(w http.ResponseWriter, r *http.Request, in season.Wind
 		return err
 	}
 	return a.standing(w, r, in, final(rows...), map[string]any{
-		"count": header.Entries, "closed_at": timestamp(header.ClosedAt), "digest": header.Digest, "catalog_version": header.CatalogVersion,
+		"count": header.Entries, "closed_at": timestamp(header.ClosedAt), "root": header.Root, "catalog_version": header.CatalogVersion,
 	})
 }
 

@@ -151,7 +151,7 @@ func (s *system) get(t *testing.T, path string, status int) map[string]any {
 type page struct {
 	Entries []oracle.Entry `json:"entries"`
 	Next    string         `json:"next"`
-	Digest  string         `json:"digest"`
+	Root    string         `json:"root"`
 	Window  struct {
 		ID    string `json:"id"`
 		State string `json:"state"`

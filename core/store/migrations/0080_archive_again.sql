@@ -1,0 +1,1 @@
+UPDATE board_window SET state = 'frozen' WHERE state = 'archived'

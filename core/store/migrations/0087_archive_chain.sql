@@ -1,0 +1,5 @@
+CREATE TABLE IF NOT EXISTS archive_chain (
+	board    VARCHAR(64) NOT NULL PRIMARY KEY,
+	sequence BIGINT NOT NULL,
+	digest   VARCHAR(43) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */
