@@ -91,6 +91,10 @@ const (
 	NotArchived      Code = "window-not-archived"
 	ArchivePurged    Code = "archive-purged"
 
+	// What operators do about windows.
+	WindowNotRunning Code = "window-not-running"
+	WindowEndless    Code = "window-endless"
+
 	// Receipts that prove nothing.
 	ReceiptMalformed  Code = "receipt-malformed"
 	ReceiptTooLarge   Code = "receipt-too-large"
@@ -187,6 +191,9 @@ var catalogue = map[Code]meaning{
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
 	ArchivePurged:    {Gone, "The archive keeps only its hall of fame"},
+
+	WindowNotRunning: {Conflict, "The window has not begun, or has ended"},
+	WindowEndless:    {Invalid, "The window has no end that could be moved"},
 
 	ReceiptMalformed:  {Invalid, "The receipt is not a token of the form issued here"},
 	ReceiptTooLarge:   {Invalid, "The receipt is larger than any issued here"},

@@ -51,29 +51,51 @@ func (s Set) At(board string, at time.Time) []Window {
 
 // Materialise makes the rows that are missing: for every board and cadence the current window, two ahead, and all between
 // the newest row and now; every season that has not ended or began after the newest one known. It gives the number of
-// rows it found missing. Rows that exist keep their instants, whatever the catalog or the zone's rules say by now; the
-// next row begins where the newest ends, so that time is still covered once.
+// rows it found missing. Rows that exist keep their instants, whatever the catalog or the zone's rules say by now and whoever moved
+// them; the next row begins where the newest ends, and a season leaves to others what is theirs, so that time is still covered
+// once.
 func (w *Windows) Materialise(ctx context.Context, c *catalog.Catalog) (added int, err error) {
-	made, err := w.made(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read windows: %w", err)
-	}
 	now := w.Now()
+	missing, err := missingWindows(ctx, w.DB.Queries, c, now)
+	if err == nil && len(missing) > 0 {
+		err = w.DB.Tx(ctx, func(tx *store.Tx) error {
+			if _, err := w.Load(ctx, tx.Queries, true); err != nil { // from here on nobody moves an end
+				return err
+			}
+			if missing, err = missingWindows(ctx, tx.Queries, c, now); err != nil {
+				return err
+			}
+			return insertWindows(ctx, tx, missing, now)
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("make windows: %w", err)
+	}
+	return len(missing), nil
+}
+
+// missingWindows lists the windows that should have a row by now and do not, in order of board and id.
+func missingWindows(ctx context.Context, q store.Queries, c *catalog.Catalog, now time.Time) ([]Window, error) {
+	made, err := readNewest(ctx, q, now)
+	if err != nil {
+		return nil, err
+	}
 	var missing []Window
 	for _, name := range slices.Sorted(maps.Keys(c.Boards)) {
 		calendar, err := NewCalendar(name, c.Boards[name], c.Seasons)
 		if err != nil {
-			return 0, fmt.Errorf("make windows: %w", err)
+			return nil, err
 		}
 		for _, cadence := range c.Boards[name].Windows {
 			missing = append(missing, calendar.missing(cadence, made[series{name, cadence}], now)...)
 		}
 	}
-	if len(missing) == 0 {
-		return 0, nil
-	}
 	// All who do this at once lock in the same order.
 	slices.SortFunc(missing, func(a, b Window) int { return cmp.Or(cmp.Compare(a.Board, b.Board), cmp.Compare(a.ID, b.ID)) })
+	return missing, nil
+}
+
+func insertWindows(ctx context.Context, tx *store.Tx, missing []Window, now time.Time) error {
 	rows := make([][]any, len(missing))
 	for i, m := range missing {
 		var ends any
@@ -86,11 +108,7 @@ func (w *Windows) Materialise(ctx context.Context, c *catalog.Catalog) (added in
 		Name: "board_window", Key: []string{"board", "window_id"},
 		Columns: []string{"board", "window_id", "cadence", "starts_at", "ends_at", "state", "changed_at", "lease_owner", "lease_until", "fence"},
 	}
-	err = w.DB.Tx(ctx, func(tx *store.Tx) error { return table.InsertMissing(ctx, tx.Queries, rows) })
-	if err != nil {
-		return 0, fmt.Errorf("make windows: %w", err)
-	}
-	return len(missing), nil
+	return table.InsertMissing(ctx, tx.Queries, rows)
 }
 
 // series is the windows of one board and cadence.
@@ -100,34 +118,34 @@ type series struct{ board, cadence string }
 type newest struct {
 	id      string
 	ends    time.Time
-	seasons map[string]bool // the ids, of a series of seasons
+	ahead   int      // rows that begin later than now
+	seasons []Window // all of them, in order, of a series of seasons
 }
 
-// made reads the newest row of every series. Both columns grow with time, so their maxima belong together; seasons may be
+// readNewest reads the newest row of every series. Both columns grow with time, so their maxima belong together; seasons may be
 // named in any order and are listed.
-func (w *Windows) made(ctx context.Context) (map[series]newest, error) {
+func readNewest(ctx context.Context, q store.Queries, now time.Time) (map[series]newest, error) {
 	made := map[series]newest{}
-	query := `SELECT board, cadence, MAX(window_id), MAX(ends_at) FROM board_window GROUP BY board, cadence`
-	err := w.DB.Each(ctx, query, nil, func(scan func(...any) error) error {
+	query := `SELECT board, cadence, MAX(window_id), MAX(ends_at), COUNT(CASE WHEN starts_at > ? THEN 1 END) FROM board_window GROUP BY board, cadence`
+	err := q.Each(ctx, query, []any{now.UnixMilli()}, func(scan func(...any) error) error {
 		var s series
 		var n newest
 		var ends sql.NullInt64
-		err := scan(&s.board, &s.cadence, &n.id, &ends)
-		n.ends, n.seasons = moment(ends), map[string]bool{}
+		err := scan(&s.board, &s.cadence, &n.id, &ends, &n.ahead)
+		n.ends = moment(ends)
 		made[s] = n
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = w.DB.Each(ctx, `SELECT board, window_id FROM board_window WHERE cadence = ?`, []any{Season}, func(scan func(...any) error) error {
-		var board, id string
-		err := scan(&board, &id)
-		if n, ok := made[series{board, Season}]; ok {
-			n.seasons[id] = true
-		}
-		return err
-	})
+	seasons, err := readWindows(ctx, q, `SELECT `+windowColumns+` FROM board_window WHERE cadence = ? ORDER BY board, starts_at`, Season)
+	for _, w := range seasons {
+		s := series{w.Board, Season}
+		n := made[s]
+		n.seasons = append(n.seasons, w)
+		made[s] = n
+	}
 	return made, err
 }
 
@@ -142,30 +160,45 @@ func (c *Calendar) missing(cadence string, made newest, now time.Time) []Window 
 		}
 	case Season:
 		for _, w := range c.seasons {
+			w, isMade := w.beside(made.seasons)
 			passed := !w.Ends.After(now)
 			missed := known && !w.Starts.Before(made.ends)
-			if !made.seasons[w.ID] && (!passed || missed) && w.Starts.Before(w.Ends) {
+			if !isMade && (!passed || missed) && w.Starts.Before(w.Ends) {
 				missing = append(missing, w)
 			}
 		}
 	default:
 		w, ok := c.At(cadence, now)
-		last := w
-		for range ahead {
-			last, _ = c.At(cadence, last.Ends)
-		}
 		if known {
 			w, ok = c.At(cadence, made.ends)
-			for ok && w.ID <= made.id { // the zone or its rules changed, and by now the newest row would end later
+			for ok && w.ID <= made.id { // the zone or its rules changed, or somebody moved the end, and by now the newest row would end later
 				w, ok = c.At(cadence, w.Ends)
 			}
 			w.Starts = made.ends
 		}
-		for ; ok && w.Starts.Before(last.Ends); w, ok = c.At(cadence, w.Ends) {
+		for n := made.ahead; ok && (n < ahead || !w.Starts.After(now)); w, ok = c.At(cadence, w.Ends) {
 			missing = append(missing, w)
+			if w.Starts.After(now) {
+				n++
+			}
 		}
 	}
 	return missing
+}
+
+// beside cuts off a window what lies in others of its series, and says whether it is one of them.
+func (w Window) beside(others []Window) (Window, bool) {
+	for _, o := range others {
+		switch {
+		case o.ID == w.ID:
+			return w, true
+		case !o.Starts.After(w.Starts) && w.Starts.Before(o.Ends):
+			w.Starts = o.Ends
+		case w.Starts.Before(o.Starts) && o.Starts.Before(w.Ends):
+			w.Ends = o.Starts
+		}
+	}
+	return w, false
 }
 
 const windowColumns = `board, window_id, cadence, starts_at, ends_at, state`
