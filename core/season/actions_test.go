@@ -145,8 +145,12 @@ func TestActionsAreRefused(t *testing.T) {
 			window string
 			want   fault.Code
 		}{
-			{"all_time", fault.WindowEndless}, {"s07", fault.WindowNotRunning}, {"2022-11-23", fault.WindowNotRunning},
-			{"2022-11-21", fault.WindowNotRunning}, {"2022-11-20", fault.WindowNotFound}, {"S07", fault.WindowNotFound},
+			{"all_time", fault.WindowEndless},
+			{"s07", fault.WindowNotRunning},
+			{"2022-11-23", fault.WindowNotRunning},
+			{"2022-11-21", fault.WindowNotRunning},
+			{"2022-11-20", fault.WindowNotFound},
+			{"S07", fault.WindowNotFound},
 		} {
 			_, err := w.CloseNow(t.Context(), "arena", test.window, order("k"+test.window))
 			require.ErrorIs(t, err, test.want, test.window)

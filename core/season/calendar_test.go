@@ -1,6 +1,10 @@
 package season_test
 
 import (
+	"archive/zip"
+	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -199,4 +203,71 @@ func TestWindowsTileTime(t *testing.T) {
 			w = next
 		}
 	})
+}
+
+// everyZone lists the zones of the IANA database that Go comes with, which is the one in time/tzdata. Of those that are one under
+// several names, links and backward ones, the first stands for all: their rules are the same bytes.
+func everyZone(t *testing.T) []string {
+	t.Helper()
+	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	require.NoError(t, err)
+	archive, err := zip.OpenReader(filepath.Join(strings.TrimSpace(string(root)), "lib", "time", "zoneinfo.zip"))
+	require.NoError(t, err)
+	defer archive.Close()
+	var zones []string
+	rules := map[[2]uint64]bool{}
+	for _, f := range archive.File {
+		if strings.HasSuffix(f.Name, "/") {
+			continue
+		}
+		if same := [2]uint64{uint64(f.CRC32), f.UncompressedSize64}; !rules[same] {
+			rules[same] = true
+			zones = append(zones, f.Name)
+		}
+	}
+	require.Greater(t, len(archive.File), 500)
+	require.Greater(t, len(zones), 300)
+	return zones
+}
+
+// TestWindowsTileTimeEverywhere walks through ten years of days and weeks of every zone there is.
+func TestWindowsTileTimeEverywhere(t *testing.T) {
+	t.Parallel()
+	zones := everyZone(t)
+	for part := range 4 {
+		t.Run(fmt.Sprint(part), func(t *testing.T) {
+			t.Parallel()
+			for i := part; i < len(zones); i += 4 {
+				c := calendar(t, zones[i])
+				for _, cadence := range []string{season.Daily, season.Weekly} {
+					tiles(t, c, cadence, zones[i])
+				}
+			}
+		})
+	}
+}
+
+func tiles(t *testing.T, c *season.Calendar, cadence, zone string) {
+	t.Helper()
+	at, end := utc(t, "2020-01-01T00:00:00Z"), utc(t, "2030-01-01T00:00:00Z")
+	w, ok := c.At(cadence, at)
+	n := 0
+	for ; ok && w.Starts.Before(end); n++ {
+		if !w.Starts.Before(w.Ends) || w.Ends.Sub(w.Starts) > 8*24*time.Hour {
+			require.Fail(t, "a window is empty or too long", "%s: %v", zone, w)
+		}
+		if last, _ := c.At(cadence, w.Ends.Add(-time.Millisecond)); last != w {
+			require.Fail(t, "the last millisecond is another's", "%s: %v, %v", zone, w, last)
+		}
+		next, found := c.At(cadence, w.Ends)
+		if !found || !next.Starts.Equal(w.Ends) || next.ID <= w.ID {
+			require.Fail(t, "the next window does not begin where this one ends", "%s: %v, %v", zone, w, next)
+		}
+		w, ok = next, found
+	}
+	days := end.Sub(at).Hours() / 24
+	if cadence == season.Weekly {
+		days /= 7
+	}
+	require.InDelta(t, days, n, 2, zone)
 }
