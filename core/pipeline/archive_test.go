@@ -211,11 +211,11 @@ func TestArchiveAfterRedisWasLost(t *testing.T) {
 			require.NoError(t, p.archive.Windows.EachRow(t.Context(), "points", "2026-11-22", v.Row))
 			require.NoError(t, v.End())
 			archives = append(archives, append(p.rows(t, "archive"), p.rows(t, "archive_entry")...))
-			grants = append(grants, p.rewards.granted)
+			grants = append(grants, p.winners.granted)
 			require.Equal(t, map[string]string{
 				"points 2026-11-22 cyd": "rank 1 tier 1", "points 2026-11-22 dan": "rank 2 tier 2",
-			}, p.rewards.granted)
-			require.Equal(t, 1, p.rewards.calls)
+			}, p.winners.granted)
+			require.Equal(t, 1, p.winners.calls)
 		}
 		require.Equal(t, archives[0], archives[1])
 		require.Equal(t, grants[0], grants[1])

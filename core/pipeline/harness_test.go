@@ -74,7 +74,7 @@ type path struct {
 	ranking  *leaderboard.Ranking
 	rejected *rejected.Store
 	hidden   *hidden
-	rewards  *rewards
+	winners  *winners
 
 	gateway     *pipeline.Gateway
 	fairness    *pipeline.Fairness
@@ -119,14 +119,14 @@ func (h *hidden) Hidden(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(h.players)), h.err
 }
 
-// rewards remembers what was granted, and refuses to grant a place twice otherwise than before.
-type rewards struct {
+// winners remembers what was granted, and refuses to grant a place twice otherwise than before.
+type winners struct {
 	mu      sync.Mutex
 	granted map[string]string // board, window and player to rank and tier
 	calls   int
 }
 
-func (r *rewards) Grant(_ context.Context, h season.Header, wins []season.Win) error {
+func (r *winners) Grant(_ context.Context, h season.Header, wins []season.Win) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.granted == nil {
@@ -163,10 +163,10 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	require.NoError(t, err)
 	sealer, err := season.NewSealer(season.Key{Secret: []byte(strings.Repeat("a", 32))})
 	require.NoError(t, err)
-	p.rewards = &rewards{}
+	p.winners = &winners{}
 	windows := &season.Windows{
 		DB: db, Now: p.now, Grace: func() time.Duration { return p.game.Fairness.Grace.Std() }, Catalog: current,
-		Standings: pipeline.Standings{Entries: entries, DB: db, Log: slog.New(slog.DiscardHandler)}, Rewards: p.rewards, Sealer: sealer, Owner: "test",
+		Standings: pipeline.Standings{Entries: entries, DB: db, Log: slog.New(slog.DiscardHandler)}, Rewards: p.winners, Sealer: sealer, Owner: "test",
 	}
 
 	p.ranking.Served = pipeline.Served(windows)

@@ -268,6 +268,39 @@ func TestMaterialiseBesideMovedSeasons(t *testing.T) {
 	})
 }
 
+// TestExtendBesideMaterialise extends the last season there is while the next one, which would begin before the new end, comes into
+// the catalog.
+func TestExtendBesideMaterialise(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		c := &clock{}
+		c.Set(t, "2022-11-22T12:00:00Z")
+		w := windows(t, db, c, finals{})
+		s1 := catalog.Season{ID: "s1", Starts: "2022-11-01", Ends: "2022-12-01"}
+		s2 := catalog.Season{ID: "s2", Starts: "2022-12-01", Ends: "2022-12-20"}
+		for i := range 20 {
+			board := fmt.Sprintf("board-%d", i)
+			boards := map[string]catalog.Board{board: {Zone: "UTC", Windows: []string{season.Season}}}
+			materialise(t, w, game(boards, s1), 1)
+			var group sync.WaitGroup
+			for range 2 {
+				group.Go(func() {
+					if _, err := windows(t, db, c, finals{}).Materialise(t.Context(), game(boards, s1, s2)); err != nil {
+						t.Errorf("materialise: %v", err)
+					}
+				})
+			}
+			group.Go(func() {
+				if _, err := w.Extend(t.Context(), board, "s1", utc(t, "2022-12-10T00:00:00Z"), order(board)); err != nil {
+					t.Errorf("extend: %v", err)
+				}
+			})
+			group.Wait()
+			require.Equal(t, []string{"s1: 01T00:00:00.000 – 10T00:00:00.000", "s2: 10T00:00:00.000 – 20T00:00:00.000"}, spans(t, w, board, season.Season))
+		}
+	})
+}
+
 // TestTimeIsCoveredOnce moves ends at random while time passes, windows are laid out and swept.
 func TestTimeIsCoveredOnce(t *testing.T) {
 	t.Parallel()

@@ -244,10 +244,11 @@ func (p Programs) SQL(ctx context.Context, dir string) (*Server, error) {
 	return s, nil
 }
 
-// durability is the options that decide what a commit is worth.
+// durability is the options that decide what a commit is worth. A server that is as in production has memory for a window of a
+// million entries too.
 func (p Programs) durability() []string {
 	if p.Durable { // the servers' own defaults, spelled out
-		return []string{"--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=ON"}
+		return []string{"--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=ON", "--innodb-buffer-pool-size=1G"}
 	}
 	return []string{
 		"--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--loose-sync-frm=OFF", "--skip-innodb-doublewrite",
