@@ -184,3 +184,15 @@ func (h *Host) Trigger(ctx context.Context, function string) error {
 	}
 	return fmt.Errorf("functions host: no timer function %q", function)
 }
+
+// Due names the timer functions whose schedule ticks after one instant and not after another, each once, in order of name.
+// A schedule of a fixed interval is counted from the first of the two.
+func (h *Host) Due(after, by time.Time) []string {
+	var due []string
+	for i := range h.app.Functions {
+		if f := &h.app.Functions[i]; f.Trigger == "timerTrigger" && !f.plan.next(after).After(by) {
+			due = append(due, f.Name)
+		}
+	}
+	return due
+}

@@ -148,3 +148,30 @@ func TestTimerWithoutATick(t *testing.T) {
 	require.Contains(t, string((<-got).Data["timer"]), `"ScheduleStatus":null`)
 	require.NoError(t, r.next().Err)
 }
+
+func TestDue(t *testing.T) {
+	t.Parallel()
+	app, err := host.Load(root(map[string]string{
+		"host.json": hostJSON(proxied, ""), "half": timerFunction("*/30 * * * * *", ""), "minute": timerFunction("0 * * * * *", ""),
+		"new-year": timerFunction("0 0 0 1 1 *", ""), "span": timerFunction("00:10:00", ""), "orders": queueFunction(""),
+	}), env())
+	require.NoError(t, err)
+	h := host.New(app, host.Options{})
+	at := time.Date(2025, 12, 31, 23, 58, 0, 0, time.UTC)
+	for _, c := range []struct {
+		after, by time.Duration
+		want      []string
+	}{
+		{0, 0, nil},
+		{0, 29 * time.Second, nil},
+		{0, 30 * time.Second, []string{"half"}},
+		{30 * time.Second, 30 * time.Second, nil},
+		{30 * time.Second, 59999 * time.Millisecond, nil},
+		{59999 * time.Millisecond, time.Minute, []string{"half", "minute"}},
+		{0, time.Hour, []string{"half", "minute", "new-year", "span"}},
+		{2 * time.Minute, 11 * time.Minute, []string{"half", "minute"}},
+		{time.Minute, 0, nil},
+	} {
+		require.Equal(t, c.want, h.Due(at.Add(c.after), at.Add(c.by)), "after %v, by %v", c.after, c.by)
+	}
+}
