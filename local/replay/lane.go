@@ -23,7 +23,9 @@ func spread(player string) uint32 {
 
 // lane is one stream of requests.
 type lane struct {
-	limit   int // events a request
+	limit   int              // events a request
+	now     func() time.Time // what throttled players wait by
+	stays   bool             // it ends when all that is left waits: the clock stands still meanwhile
 	waiting []queued
 	held    map[string]*hold // players that were throttled
 }
@@ -71,7 +73,7 @@ func (l *lane) run(ctx context.Context, s *sender, progress func(int)) error {
 	for {
 		b, wait := l.next()
 		if len(b.events) == 0 {
-			if wait <= 0 {
+			if wait <= 0 || l.stays {
 				return nil
 			}
 			if err := pause(ctx, wait); err != nil {
@@ -91,7 +93,7 @@ func (l *lane) run(ctx context.Context, s *sender, progress func(int)) error {
 // wait, 0 when all is done.
 func (l *lane) next() (b batch, wait time.Duration) {
 	b.limit = l.limit
-	now := time.Now()
+	now := l.now()
 	for player, h := range l.held {
 		if left := h.until.Sub(now); left > 0 {
 			if wait == 0 || left < wait {
@@ -122,6 +124,17 @@ func (l *lane) next() (b batch, wait time.Duration) {
 	return b, wait
 }
 
+// until is when the first of the throttled players may go on, the zero time when there is none.
+func (l *lane) until() time.Time {
+	var first time.Time
+	for _, h := range l.held {
+		if first.IsZero() || h.until.Before(first) {
+			first = h.until
+		}
+	}
+	return first
+}
+
 // sort reports the results and holds the throttled events back, before the player's later ones.
 func (l *lane) sort(sent []queued, results []result, report *Report) (settled int) {
 	passed := map[string]int{}
@@ -137,7 +150,7 @@ func (l *lane) sort(sent []queued, results []result, report *Report) (settled in
 		report.throttled()
 		h := throttled[player]
 		if h == nil {
-			h = &hold{until: time.Now().Add(time.Duration(max(1, r.RetryAfter)) * time.Second)}
+			h = &hold{until: l.now().Add(time.Duration(max(1, r.RetryAfter)) * time.Second)}
 			throttled[player] = h
 		}
 		h.events = append(h.events, sent[i])

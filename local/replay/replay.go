@@ -76,38 +76,55 @@ func Restamp(events []event.Event, end time.Time) {
 // Play sends all events and reports what became of them. It stops at the first request that cannot succeed; the report then
 // covers what was settled before.
 func (p *Player) Play(ctx context.Context, events []event.Event) (*Report, error) {
+	now := p.Now
+	if now == nil {
+		now = time.Now
+	}
+	return p.timed(now, func(s *sender) error {
+		lanes, err := p.lanes(events, p.concurrency())
+		if err != nil {
+			return err
+		}
+		return p.run(ctx, lanes, s)
+	})
+}
+
+// timed reports what was sent through a sender whose requests are dated by now.
+func (p *Player) timed(now func() time.Time, play func(*sender) error) (*Report, error) {
 	report := &Report{Rejected: map[string]int{}}
 	s := &sender{
 		url: strings.TrimSuffix(p.URL, "/") + "/v1/events/batch", key: p.Key, retries: p.Retries,
-		http: cmp.Or(p.Client, http.DefaultClient), clock: clock{now: p.Now}, report: report,
-	}
-	if p.Now == nil {
-		s.clock.now = time.Now
-	}
-	progress := p.Progress
-	if progress == nil {
-		progress = func(int) {}
-	}
-	lanes, err := p.lanes(events)
-	if err != nil {
-		return report, err
+		http: cmp.Or(p.Client, http.DefaultClient), watch: watch{now: now}, report: report,
 	}
 	started := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	for _, l := range lanes {
-		group.Go(func() error { return l.run(ctx, s, progress) })
-	}
-	err = group.Wait()
+	err := play(s)
 	report.Elapsed = time.Since(started)
 	return report, err
 }
 
-// lanes deals the events out by player, so that one lane, which has one request under way at a time, keeps a player's
-// order.
-func (p *Player) lanes(events []event.Event) ([]*lane, error) {
-	lanes := make([]*lane, cmp.Or(max(0, p.Concurrency), 4))
+// run runs the lanes side by side until each has ended.
+func (p *Player) run(ctx context.Context, lanes []*lane, s *sender) error {
+	progress := p.Progress
+	if progress == nil {
+		progress = func(int) {}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range lanes {
+		group.Go(func() error { return l.run(ctx, s, progress) })
+	}
+	return group.Wait()
+}
+
+func (p *Player) concurrency() int { return cmp.Or(max(0, p.Concurrency), 4) }
+
+func (p *Player) batch() int { return cmp.Or(min(max(0, p.Batch), event.MaxBatch), event.MaxBatch) }
+
+// lanes deals the events out to n lanes by player, so that one lane, which has one request under way at a time, keeps a
+// player's order.
+func (p *Player) lanes(events []event.Event, n int) ([]*lane, error) {
+	lanes := make([]*lane, n)
 	for i := range lanes {
-		lanes[i] = &lane{limit: cmp.Or(min(max(0, p.Batch), event.MaxBatch), event.MaxBatch), held: map[string]*hold{}}
+		lanes[i] = &lane{limit: p.batch(), now: time.Now, held: map[string]*hold{}}
 	}
 	for i, e := range events {
 		text, err := json.Marshal(e)

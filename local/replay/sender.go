@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,7 +27,8 @@ type sender struct {
 	key     signing.Key
 	retries int
 	http    *http.Client
-	clock   clock
+	watch   watch
+	follows bool // the gateway's clock stands still: to wait for it by real time is in vain
 	report  *Report
 }
 
@@ -75,7 +77,7 @@ func (s *sender) post(ctx context.Context, body []byte, n int, key string) ([]re
 	request.GetBody = nil // so that net/http does not send the same bytes again by itself: the nonce is good once
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set(signing.HeaderIdempotency, key)
-	now, corrected := s.clock.read()
+	now, corrected := s.watch.read()
 	if err := signing.SignHTTP(request, s.key, body, now, signing.NewNonce()); err != nil {
 		return nil, err
 	}
@@ -93,26 +95,28 @@ func (s *sender) post(ctx context.Context, body []byte, n int, key string) ([]re
 		return answer.Results, nil
 	}
 	problem := ReadProblem(got.text, got.body)
+	if s.follows && got.status == http.StatusTooManyRequests { // the key is over its rate
+		return all(n, result{Status: "throttled", Code: problem.Code, RetryAfter: int64(got.retryAfter() / time.Second)}), nil
+	}
 	switch got.status {
 	case http.StatusConflict, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return nil, again{problem, got.retryAfter()}
 	case http.StatusUnauthorized:
 		if problem.Code == string(fault.TimestampOutside) && problem.ServerTime > 0 && !corrected {
-			s.clock.correct(time.Unix(problem.ServerTime, 0))
+			s.watch.correct(time.Unix(problem.ServerTime, 0))
 			s.report.retried()
 			return s.post(ctx, body, n, key)
 		}
 	case http.StatusForbidden: // all that could be read is of one player, who is blocked
 		if problem.Code == string(fault.PlayerBlocked) {
-			results := make([]result, n)
-			for i := range results {
-				results[i] = result{Status: "rejected", Code: problem.Code}
-			}
-			return results, nil
+			return all(n, result{Status: "rejected", Code: problem.Code}), nil
 		}
 	}
 	return nil, problem
 }
+
+// all is the same result for every one of n events.
+func all(n int, r result) []result { return slices.Repeat([]result{r}, n) }
 
 // reply is an answer that was read.
 type reply struct {
@@ -159,8 +163,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// clock is what requests are dated by: now, until a gateway that finds it too far off says the time itself.
-type clock struct {
+// watch is what requests are dated by: now, until a gateway that finds it too far off says the time itself.
+type watch struct {
 	now func() time.Time
 
 	mu        sync.Mutex
@@ -168,16 +172,16 @@ type clock struct {
 	off       time.Duration
 }
 
-func (c *clock) read() (now time.Time, corrected bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now().Add(c.off), c.corrected
+func (w *watch) read() (now time.Time, corrected bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now().Add(w.off), w.corrected
 }
 
-// correct sets the clock. It is for requests dated before it was corrected: several that were under way together bring the
+// correct sets the watch. It is for requests dated before it was corrected: several that were under way together bring the
 // same news.
-func (c *clock) correct(to time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.corrected, c.off = true, to.Sub(c.now())
+func (w *watch) correct(to time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.corrected, w.off = true, to.Sub(w.now())
 }
