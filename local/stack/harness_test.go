@@ -30,6 +30,13 @@ type backend struct {
 	db, redis string
 	bus       string // how the broker is reached
 	settings  map[string]string
+	stands    time.Time // where the clock stands, instead of running
+}
+
+// standing is the backend with a clock that stands still, which goes with the Redis in this process only.
+func (b backend) standing(at time.Time) backend {
+	b.redis, b.stands = "", at
+	return b
 }
 
 // eachBackend runs a test on the embedded stand-ins and, where they are found, on real servers.
@@ -89,14 +96,14 @@ func startIn(t *testing.T, b backend, catalog, data string, clock func() time.Ti
 	settings := map[string]string{"BATCH_HOLD": "1s"} // for tests that wait for the end of an outage
 	maps.Copy(settings, b.settings)
 	running, err := stack.Start(t.Context(), stack.Options{
-		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Bus: b.bus, Settings: settings, Now: clock, Log: log,
+		Listen: "127.0.0.1:0", Data: data, Catalog: path, DBURL: b.db, RedisURL: b.redis, Bus: b.bus, Settings: settings, Now: clock, Clock: b.stands, Log: log,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
 	db, err := store.Open(running.DBURL)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return &system{Stack: running, db: db, clock: clock}
+	return &system{Stack: running, db: db, clock: running.Now}
 }
 
 // player replays recordings into the system with the game server's key.

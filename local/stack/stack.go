@@ -1,7 +1,8 @@
 // Package stack runs the whole system in one process, on one machine: the application of handler/app behind the Functions
 // host of local/host, on an in-memory broker, an in-process Redis and SQLite unless real ones are named. The broker is called
-// directly, or over AMQP as Azure Service Bus is in production. It is for development and tests, and knows nothing of the
-// game but the path of its catalog.
+// directly, or over AMQP as Azure Service Bus is in production. Its clock is the real one, or one that stands still until it is
+// moved. It is for development and tests, and knows nothing of the game but the path of its catalog, and how long its windows
+// take late events.
 package stack
 
 import (
@@ -41,7 +42,8 @@ type Options struct {
 	BusAdmin    string            // with ServiceBus, host:port of its management endpoint; empty: nowhere
 	Settings    map[string]string // on top of the ones made here, as in local.settings.json
 	Version     string
-	Now         func() time.Time
+	Now         func() time.Time // the clock; nil: time.Now
+	Clock       time.Time        // instead of Now: the clock stands there until Move moves it; with the in-process Redis only
 	Log         *slog.Logger
 }
 
@@ -67,6 +69,8 @@ type Stack struct {
 	Namespace *Namespace           // the way to it by ServiceBus; else nil
 	Redis     *miniredis.Miniredis // nil when a real one was named
 
+	now    func() time.Time
+	still  *still // nil: the clock runs by itself
 	host   *host.Host
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -83,6 +87,14 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 		return nil, fmt.Errorf("a bus is %s or %s, not %q", Direct, ServiceBus, o.Bus)
 	}
 	s := &Stack{DBURL: o.DBURL, done: make(chan struct{})}
+	if !o.Clock.IsZero() {
+		if o.RedisURL != "" {
+			return nil, errors.New("keys in a Redis of its own run out on real time: Clock goes with the in-process Redis only")
+		}
+		s.still = newStill(o.Clock)
+		o.Now = s.still.clock.Now
+	}
+	s.now = o.Now
 	var err error
 	if s.Secrets, err = loadSecrets(o.Data); err != nil {
 		return nil, err
@@ -108,6 +120,14 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 			return nil, err
 		}
 		settings["REDIS_URL"] = "redis://" + s.Redis.Addr()
+	}
+	if s.still != nil {
+		if err := s.still.open(ctx, o, s.DBURL); err != nil {
+			s.close()
+			return nil, err
+		}
+		s.Redis.SetTime(s.Now())
+		s.Redis.ClockTTL(true)
 	}
 	if o.Bus == ServiceBus {
 		if s.Namespace, err = openNamespace(ctx, o, s.Bus, s.Secrets.ServiceBus); err != nil {
@@ -167,7 +187,11 @@ func (s *Stack) run(ctx context.Context, o Options, functions *host.App) {
 		}
 		return err
 	})
-	s.host = host.New(functions, host.Options{Handler: handler, Bus: receiver, Listen: o.Listen, Now: o.Now, Log: o.Log})
+	options := host.Options{Handler: handler, Bus: receiver, Listen: o.Listen, Now: o.Now, Log: o.Log}
+	if s.still != nil {
+		options.After = func(time.Duration) <-chan time.Time { return nil } // Move runs the timer functions
+	}
+	s.host = host.New(functions, options)
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(s.done)
@@ -175,7 +199,7 @@ func (s *Stack) run(ctx context.Context, o Options, functions *host.App) {
 		lives.Wait()
 		s.close()
 	}()
-	if s.Redis != nil {
+	if s.Redis != nil && s.still == nil {
 		go s.expire()
 	}
 }
@@ -187,6 +211,9 @@ func (s *Stack) close() {
 	}
 	if s.Redis != nil {
 		s.Redis.Close()
+	}
+	if s.still != nil {
+		s.still.close()
 	}
 }
 
@@ -249,13 +276,19 @@ func (s *Stack) Trigger(ctx context.Context, function string) error {
 
 // Idle says whether every accepted message was handled. Dead letters count as handled.
 func (s *Stack) Idle() bool {
+	all, _ := s.underWay()
+	return all == 0
+}
+
+// underWay counts the messages that are not handled yet, and those among them that wait for their time. It looks at the queues
+// in the order in which messages pass them, so that none is missed.
+func (s *Stack) underWay() (all, scheduled int) {
 	for _, queue := range []string{eventsQueue, progressionQueue} {
-		counts, err := s.Bus.Counts(queue)
-		if err != nil || counts.Active+counts.Locked+counts.Deferred+counts.Scheduled > 0 {
-			return false
-		}
+		counts, _ := s.Bus.Counts(queue) // the only error is that there is no such queue
+		all += counts.Active + counts.Locked + counts.Deferred + counts.Scheduled
+		scheduled += counts.Scheduled
 	}
-	return true
+	return all, scheduled
 }
 
 // Wait waits for the system's end.
