@@ -31,11 +31,16 @@ type address struct {
 
 // Validate implements kong's check of the flags.
 func (a address) Validate() error {
-	u, err := url.Parse(a.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+	if !isAddress(a.URL) {
 		return errors.New("--url must look like http://host:port")
 	}
 	return nil
+}
+
+// isAddress says whether a text is the URL of a server and nothing more.
+func isAddress(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "" && u.RawQuery == ""
 }
 
 // identity is the flags of commands whose requests are signed.
@@ -84,8 +89,17 @@ func (a address) signed(i identity) (client, error) {
 	return client{url: strings.TrimSuffix(a.URL, "/"), key: &key}, err
 }
 
-// do makes a request and reads the answer into answer. Any answer but 2xx is an error.
+// do makes a request and reads the answer into answer. Any answer but 2xx is an error. A system whose clock stands elsewhere is
+// asked once more, at its own time.
 func (c client) do(ctx context.Context, method, path string, body []byte, answer any) error {
+	err := c.doAt(ctx, time.Now(), method, path, body, answer)
+	if p, is := errors.AsType[*replay.Problem](err); is && p.Code == string(fault.TimestampOutside) && p.ServerTime > 0 {
+		return c.doAt(ctx, time.Unix(p.ServerTime, 0), method, path, body, answer)
+	}
+	return err
+}
+
+func (c client) doAt(ctx context.Context, now time.Time, method, path string, body []byte, answer any) error {
 	ctx, stop := context.WithTimeout(ctx, clientTimeout)
 	defer stop()
 	request, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
@@ -100,7 +114,7 @@ func (c client) do(ctx context.Context, method, path string, body []byte, answer
 		request.Header.Set(signing.HeaderIdempotency, c.idempotency)
 	}
 	if c.key != nil {
-		if err := signing.SignHTTP(request, *c.key, body, time.Now(), signing.NewNonce()); err != nil {
+		if err := signing.SignHTTP(request, *c.key, body, now, signing.NewNonce()); err != nil {
 			return err
 		}
 	}

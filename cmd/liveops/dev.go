@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/signing"
+	"liveops/local/clock"
 	"liveops/local/replay"
 	"liveops/local/sample"
 	"liveops/local/stack"
@@ -36,6 +38,9 @@ type devCommand struct {
 	BusListen string `help:"Where --bus servicebus listens for other programs too; any free port of 127.0.0.1 when not given." placeholder:"HOST:PORT"`
 	BusAdmin  string `help:"Where --bus servicebus tells over HTTPS how many messages wait, as KEDA asks." placeholder:"HOST:PORT"`
 
+	Clock       time.Time `help:"Run on a clock that stands still at this time, RFC 3339, until it is moved." placeholder:"TIME"`
+	ClockListen string    `help:"Where --clock is read and moved; any free port of 127.0.0.1 when not given." placeholder:"HOST:PORT"`
+
 	Demo    bool `help:"Play a sample of the arena game and show what came of it." xor:"game"`
 	Verbose bool `help:"Print the log lines of every request and invocation."`
 }
@@ -49,10 +54,18 @@ Ctrl-C stops it.
 With --bus servicebus the host and the handler take the broker for Azure Service
 Bus, and so does any other client of it that is given the connection string.
 
+With --clock time stands still, for all of it, until it is moved: by liveops replay
+--follow-clock, along with the events, or by hand. GET /clock tells what time it is and
+when the next window ends; a move waits until everything accepted is in effect and runs
+the timer functions that came due. Time does not go back, nor behind what the database
+in --data has seen.
+
 Examples:
   liveops dev --demo
   liveops dev --listen 127.0.0.1:9000 --data ./data --catalog game.yaml
-  liveops dev --bus servicebus --bus-listen 127.0.0.1:5672 --bus-admin 127.0.0.1:5671`
+  liveops dev --bus servicebus --bus-listen 127.0.0.1:5672 --bus-admin 127.0.0.1:5671
+  liveops dev --clock 2022-11-01T00:00:00Z --clock-listen 127.0.0.1:8081 --catalog chess.yaml
+  curl -d '{"to": "2022-11-02T00:00:00Z"}' http://127.0.0.1:8081/clock`
 }
 
 // Validate implements kong's check of the flags.
@@ -60,12 +73,18 @@ func (c devCommand) Validate() error {
 	if c.Bus != stack.ServiceBus && c.BusListen+c.BusAdmin != "" {
 		return errors.New("--bus-listen and --bus-admin go with --bus servicebus")
 	}
+	if c.Clock.IsZero() && c.ClockListen != "" {
+		return errors.New("--clock-listen goes with --clock")
+	}
+	if !c.Clock.IsZero() && c.Demo {
+		return errors.New("--demo plays on a clock that runs, without --clock")
+	}
 	return nil
 }
 
 // Run serves until ctx ends, which is no error.
 func (c devCommand) Run(ctx context.Context, t *terminal) error {
-	for _, listen := range []string{c.Listen, c.Metrics, c.BusListen, c.BusAdmin} {
+	for _, listen := range []string{c.Listen, c.Metrics, c.BusListen, c.BusAdmin, c.ClockListen} {
 		if err := free(ctx, listen); err != nil {
 			return err
 		}
@@ -102,7 +121,7 @@ func (c devCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	system, err := stack.Start(ctx, stack.Options{
 		Listen: c.Listen, MetricsAddr: c.Metrics, Data: c.Data, Catalog: c.Catalog, Version: version,
-		Bus: c.Bus, BusListen: c.BusListen, BusAdmin: c.BusAdmin,
+		Bus: c.Bus, BusListen: c.BusListen, BusAdmin: c.BusAdmin, Clock: c.Clock,
 		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
@@ -148,13 +167,21 @@ func (c devCommand) serve(ctx context.Context, t *terminal, system *stack.Stack,
 			t.out.printf("bus admin %s, under the same key; its certificate is %s\n", n.AdminURL, n.Certificate)
 		}
 	}
+	if !c.Clock.IsZero() {
+		url, end, err := serveClock(ctx, c.ClockListen, system)
+		if err != nil {
+			return err
+		}
+		defer end()
+		t.out.printf("clock     %s, it stands at %s\n", url, system.Now().Format(time.RFC3339Nano))
+	}
 	if c.Demo {
 		if err := demo(ctx, t, me, system); err != nil {
 			return errors.Join(err, context.Cause(ctx))
 		}
 	}
 	if arena {
-		if err := me.invite(ctx, t.out); err != nil {
+		if err := me.invite(ctx, t.out, system.Now()); err != nil {
 			return err
 		}
 	}
@@ -163,16 +190,29 @@ func (c devCommand) serve(ctx context.Context, t *terminal, system *stack.Stack,
 	return context.Cause(ctx)
 }
 
+// serveClock lets a clock be read and moved, on a listener of its own, until end is called.
+func serveClock(ctx context.Context, address string, world clock.World) (url string, end func(), err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cmp.Or(address, "127.0.0.1:0"))
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{
+		Handler: clock.Handler(world), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	go func() { _ = server.Serve(listener) }() // until it is closed
+	return "http://" + listener.Addr().String(), func() { _ = server.Close() }, nil
+}
+
 // invite prints the line that sends a first event.
-func (c client) invite(ctx context.Context, to *printer) error {
+func (c client) invite(ctx context.Context, to *printer, now time.Time) error {
 	body, err := json.Marshal(event.Event{
-		ID: "first-" + signing.NewNonce()[:10], Type: event.XPGained, PlayerID: "you", OccurredAt: time.Now().UTC().Truncate(time.Millisecond),
+		ID: "first-" + signing.NewNonce()[:10], Type: event.XPGained, PlayerID: "you", OccurredAt: now.UTC().Truncate(time.Millisecond),
 		Data: map[string]any{"amount": 25, "source": "match"},
 	}, json.Deterministic(true))
 	if err != nil {
 		return err
 	}
-	line, err := c.curl(ctx, body)
+	line, err := c.curl(ctx, body, now)
 	if err != nil {
 		return err
 	}
@@ -191,7 +231,9 @@ func demo(ctx context.Context, t *terminal, me client, system *stack.Stack) erro
 		return err
 	}
 	t.out.printf("\nPlaying %d events of two days in the arena …\n\n", len(events))
-	if _, err := me.play(ctx, t, events, event.MaxBatch, 4); err != nil {
+	if _, err := me.play(t, len(events), event.MaxBatch, 4, func(p *replay.Player) (*replay.Report, error) {
+		return p.Play(ctx, events)
+	}); err != nil {
 		return err
 	}
 	for !system.Idle() { // accepted is not yet ranked

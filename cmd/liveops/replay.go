@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"liveops/core/event"
+	"liveops/local/clock"
 	"liveops/local/replay"
 )
 
@@ -21,6 +23,10 @@ type replayCommand struct {
 	Batch       int    `help:"Events a request, 1 to 200." default:"200"`
 	Concurrency int    `help:"Requests at a time." default:"4"`
 	Restamp     bool   `help:"Move the recording in time so that its last event happens now."`
+
+	FollowClock string    `help:"Address of the clock that liveops dev --clock prints, to be moved along with the events." placeholder:"URL"`
+	Until       time.Time `help:"With --follow-clock, where the clock is moved to at the end, RFC 3339; it stays at the last event when not given." placeholder:"TIME"`
+
 	address
 	identity
 }
@@ -30,15 +36,28 @@ func (replayCommand) Help() string {
 	return `What is throttled is sent again when it may, and so is what was not answered, or with 409 or 503. Events that
 were taken in before come back as duplicates and do nothing. The exit code is 3 when events were rejected.
 
+With --follow-clock the events are played in order of time, and the clock of liveops dev --clock moves along: it stops wherever a
+window ends, so that each closes when it should, and no event comes late. A month passes in about a minute. Who is throttled waits by
+that clock.
+
 Examples:
   liveops sample --events 5000 | liveops replay - --secret-file DIR/dev-server.secret
-  liveops replay games.ndjson --restamp --concurrency 8 --secret-file DIR/dev-server.secret`
+  liveops replay games.ndjson --restamp --concurrency 8 --secret-file DIR/dev-server.secret
+  liveops replay games.ndjson --follow-clock http://127.0.0.1:8081 --until 2022-12-01T00:10:00Z --secret-file DIR/dev-server.secret`
 }
 
 // Validate implements kong's check of the flags.
 func (c replayCommand) Validate() error {
 	if c.Batch < 1 || c.Batch > event.MaxBatch || c.Concurrency < 1 {
 		return fmt.Errorf("--batch must be 1 to %d, --concurrency at least 1", event.MaxBatch)
+	}
+	switch {
+	case c.FollowClock == "" && !c.Until.IsZero():
+		return errors.New("--until goes with --follow-clock")
+	case c.FollowClock != "" && c.Restamp:
+		return errors.New("--restamp dates events by real time, which --follow-clock does not follow")
+	case c.FollowClock != "" && !isAddress(c.FollowClock):
+		return errors.New("--follow-clock must look like http://host:port")
 	}
 	return c.address.Validate()
 }
@@ -64,25 +83,33 @@ func (c replayCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	report, err := me.play(ctx, t, events, c.Batch, c.Concurrency)
+	report, err := me.play(t, len(events), c.Batch, c.Concurrency, func(p *replay.Player) (*replay.Report, error) {
+		if c.FollowClock == "" {
+			return p.Play(ctx, events)
+		}
+		world := clock.Remote{URL: c.FollowClock, Client: &http.Client{Timeout: moveTimeout}}
+		return p.Follow(ctx, events, world, c.Until)
+	})
 	if err == nil && len(report.Rejected) > 0 {
 		return errRefused
 	}
 	return err
 }
 
-// play posts events, showing how far it is, and prints what became of them, also when it had to stop.
-func (c client) play(ctx context.Context, t *terminal, events []event.Event, batch, concurrency int) (*replay.Report, error) {
+// moveTimeout bounds one move of a clock: everything accepted before has its effect, and what ends then is archived.
+const moveTimeout = 5 * time.Minute
+
+// play has n events posted, showing how far it is, and prints what became of them, also when it had to stop.
+func (c client) play(t *terminal, n, batch, concurrency int, play func(*replay.Player) (*replay.Report, error)) (*replay.Report, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = concurrency
 	defer transport.CloseIdleConnections()
-	bar := progress(t.err, len(events))
-	player := replay.Player{
+	bar := progress(t.err, n)
+	report, err := play(&replay.Player{
 		URL: c.url, Key: *c.key, Batch: batch, Concurrency: concurrency, Retries: 10,
 		Client:   &http.Client{Transport: transport, Timeout: clientTimeout},
 		Progress: func(done int) { _ = bar.Add(done) },
-	}
-	report, err := player.Play(ctx, events)
+	})
 	_ = bar.Finish()
 	printReport(t.out, report)
 	return report, err

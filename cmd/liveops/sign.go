@@ -46,7 +46,7 @@ func (c signCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	line, err := me.curl(ctx, body)
+	line, err := me.curl(ctx, body, time.Now())
 	if err != nil {
 		return err
 	}
@@ -54,15 +54,15 @@ func (c signCommand) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-// curl is a command line that posts an event, signed.
-func (c client) curl(ctx context.Context, body []byte) (string, error) {
+// curl is a command line that posts an event, signed now.
+func (c client) curl(ctx context.Context, body []byte, now time.Time) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/events", nil)
 	if err != nil {
 		return "", err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set(signing.HeaderIdempotency, signing.NewNonce())
-	if err := signing.SignHTTP(request, *c.key, body, time.Now(), signing.NewNonce()); err != nil {
+	if err := signing.SignHTTP(request, *c.key, body, now, signing.NewNonce()); err != nil {
 		return "", err
 	}
 	names := make([]string, 0, len(request.Header))

@@ -416,6 +416,51 @@ func TestDevStopsDuringTheDemo(t *testing.T) {
 	require.NotContains(t, o.out, "Serving.")
 }
 
+// TestTimeTravel plays two days on a clock that stands still between the events, and reads what came of them.
+func TestTimeTravel(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{stack.Direct, stack.ServiceBus} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			recording := command(t, "", "sample", "--events", "1500", "--until", "2026-02-05T00:00:00Z")
+			requireDone(t, recording)
+			o := dev(t, "Ctrl-C stops.", func(out string) {
+				found := regexp.MustCompile(`(?m)^gateway +(\S+)\n.*\nclock +(\S+), it stands at 2026-02-02T18:00:00Z$`).FindStringSubmatch(
+					regexp.MustCompile(`(?m)^bus .*\n`).ReplaceAllString(out, ""))
+				require.NotNil(t, found, out)
+				gateway, clock, secret := found[1], found[2], filepath.Join(dir, "dev-server.secret")
+				played := command(t, recording.out, "replay", "-", "--url", gateway, "--secret-file", secret,
+					"--follow-clock", clock, "--until", "2026-02-06T00:00:00+01:00")
+				requireDone(t, played)
+				require.Equal(t, "1500", count(t, played, "accepted"))
+
+				again := command(t, recording.out, "replay", "-", "--url", gateway, "--secret-file", secret, "--follow-clock", clock)
+				again.requireError(t, exitFailed, "the first event is of 2026-02-0", "the clock stands at 2026-02-05T23:00:00Z already")
+				for window, state := range map[string]string{"2026-02-03": "archived", "2026-02-04": "archived", "2026-02-05": "closing", "2026-02-06": "open"} {
+					top := command(t, "", "top", "trophies", "--window", window, "--url", gateway, "--secret-file", secret)
+					requireDone(t, top)
+					require.Contains(t, top.out, "trophies, "+window+" ("+state+")", "signed, months from here")
+				}
+				taken := command(t, "", "dev", "--listen", "127.0.0.1:0", "--clock", "2026-02-02T18:00:00Z", "--clock-listen", strings.TrimPrefix(clock, "http://"))
+				taken.requireError(t, exitFailed, "address already in use")
+			}, "--clock", "2026-02-02T19:00:00+01:00", "--data", dir, "--bus", kind)
+			requireStopped(t, o)
+			require.Contains(t, o.out, `"occurred_at":"2026-02-02T18:00:00Z"`)
+
+			back := command(t, "", "dev", "--listen", "127.0.0.1:0", "--clock", "2026-02-02T18:00:00Z", "--data", dir)
+			back.requireError(t, exitFailed, "a clock does not go back")
+		})
+	}
+}
+
+func TestFollowingNoClock(t *testing.T) {
+	t.Parallel()
+	o := command(t, line(t, gain("first", time.Now())), "replay", "-", "--follow-clock", nobody, "--secret-file", write(t, strings.Repeat("s", 32)))
+	o.requireError(t, exitFailed, "the clock: ", "connection refused")
+	require.Equal(t, "0", count(t, o, "accepted"))
+}
+
 func TestDevOnATakenPort(t *testing.T) {
 	t.Parallel()
 	o := dev(t, "Ctrl-C stops.", func(out string) {
