@@ -107,6 +107,7 @@ const (
 	RedisUnavailable    Code = "redis-unavailable"
 	DatabaseUnavailable Code = "database-unavailable"
 	Rebuilding          Code = "ranking-rebuilding"
+	RankingBusy         Code = "ranking-busy"
 	Starting            Code = "starting"
 	ShuttingDown        Code = "shutting-down"
 	DeadlinePassed      Code = "deadline-passed"
@@ -205,6 +206,7 @@ var catalogue = map[Code]meaning{
 	RedisUnavailable:    {Unavailable, "Redis cannot be reached"},
 	DatabaseUnavailable: {Unavailable, "The database cannot be reached"},
 	Rebuilding:          {Unavailable, "The ranking is being rebuilt"},
+	RankingBusy:         {Unavailable, "Too many reads go far down the rankings"},
 	Starting:            {Unavailable, "The service is starting"},
 	ShuttingDown:        {Unavailable, "The service is shutting down"},
 	DeadlinePassed:      {Unavailable, "The request could not be done in time"},

@@ -17,7 +17,7 @@ import (
 //go:embed compare.lua
 var compareLua string
 
-var compareScript = redis.NewScript(compareLua)
+var compareScript = redis.NewScript(projectionLua + compareLua)
 
 // settleDefault is far longer than a transaction takes from its commit to its projection, and far shorter than a sweep may.
 const settleDefault = 2 * time.Second
@@ -29,7 +29,7 @@ type Window struct{ Board, ID string }
 type Drift struct{ Board, Window, Player string }
 
 // Compare looks whether Redis holds the entries that some players have in some windows as SQL has them: version, score, time,
-// player and whether others see him. It gives the number of entries it looked at and those that differ, in order of board, window and player.
+// player, metadata and whether others see him, or have it trimmed where it may be. It gives the number of entries it looked at and those that differ, in order of board, window and player.
 //
 // What is being written is no drift: an entry that differs is looked at again after Settle, and only one that neither side
 // has touched meanwhile counts. A window that is being rebuilt is left out. An entry that only Redis has is not looked for.
@@ -112,20 +112,32 @@ func (r *Ranking) differing(ctx context.Context, keys []place) (map[place]differ
 		if err != nil {
 			return nil, 0, store.RedisError("compare ranking", err)
 		}
-		if len(reply) != 2*len(c.rows) {
+		if len(reply) != 2+2*len(c.rows) {
 			continue // it is being rebuilt
+		}
+		floor, err := parseFloor(reply[0], reply[1])
+		if err != nil {
+			return nil, 0, fmt.Errorf("compare ranking: %w", err)
 		}
 		entries += len(c.rows)
 		for i, row := range c.rows {
 			v := hidden[row.Player]
-			want := c.appendRow(nil, row, v) // player, version, score, member
-			order, _ := strconv.ParseFloat(fmt.Sprint(want[2]), 64)
-			d := difference{row.Version + v.changes, reply[2*i], reply[2*i+1]}
-			score, err := strconv.ParseFloat(d.score, 64)
-			if err != nil || score != order || d.held != fmt.Sprintf("%d:%s", want[1], want[3]) {
+			d := difference{row.Version + v.changes, reply[2*i+2], reply[2*i+3]}
+			if !c.holds(row, v, d, floor) {
 				differ[place{row.Board, row.Window, row.Player}] = d
 			}
 		}
 	}
 	return differ, entries, nil
+}
+
+// holds says whether Redis has an entry as SQL has it. One that lies behind the floor is trimmed.
+func (w window) holds(row Row, v visibility, has difference, floor *point) bool {
+	want := w.appendRow(nil, row, v) // player, version, score, what the hash holds
+	if floor != nil && !v.hidden && !row.point(w.order).before(*floor) {
+		return has.held == fmt.Sprint(want[1]) && has.score == ""
+	}
+	order, _ := strconv.ParseFloat(fmt.Sprint(want[2]), 64)
+	score, err := strconv.ParseFloat(has.score, 64)
+	return err == nil && score == order && has.held == string(want[3].([]byte))
 }

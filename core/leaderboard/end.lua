@@ -7,8 +7,8 @@ if redis.call('GET', KEYS[3]) ~= ARGV[2] then
   return 0
 end
 redis.call('DEL', KEYS[3])
-local held = redis.call('ZCARD', KEYS[1])
-if ARGV[3] == '' or held < tonumber(ARGV[3]) or held ~= redis.call('HLEN', KEYS[2]) then
+local p = projection(KEYS[1], KEYS[2])
+if ARGV[3] == '' or p.members + p.trimmed < tonumber(ARGV[3]) or not p.even then
   return 0
 end
 redis.call('HSET', KEYS[2], '', ARGV[1])

@@ -24,7 +24,7 @@ type Entries struct {
 const (
 	pageSize    = 1000 // rows a statement reads
 	rebuildPage = 2000 // rows a statement of a rebuild reads
-	entryRead   = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, version FROM entry WHERE "
+	entryRead   = "SELECT board, window_id, player_id, score, total, achieved_at, seq, event_id, metadata, version FROM entry WHERE "
 )
 
 // Merge counts scores in, in the caller's transaction, and gives the current row of every window and player it was given, in
@@ -75,7 +75,7 @@ func (e Entries) Merge(ctx context.Context, tx *store.Tx, scores []Score) ([]Row
 		if row.Version != before {
 			write = append(write, []any{
 				row.Board, row.Window, row.Player, row.Score, row.Total, standing(board.Order, row.Score),
-				row.AchievedAt.UnixMilli(), row.Seq, row.EventID, row.Version,
+				row.AchievedAt.UnixMilli(), row.Seq, row.EventID, row.Metadata, row.Version,
 			})
 		}
 	}
@@ -90,7 +90,7 @@ func entryTable() store.Table {
 		Name: "entry",
 		Columns: []string{
 			"board", "window_id", "player_id", "score", "total", "standing",
-			"achieved_at", "seq", "event_id", "version",
+			"achieved_at", "seq", "event_id", "metadata", "version",
 		},
 		Key: []string{"board", "window_id", "player_id"},
 	}
@@ -105,22 +105,11 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 	if !ok {
 		return fault.BoardNotFound.Errorf("there is no board %q", board)
 	}
-	// MySQL finds its way into the index by an OR of ranges but not by a row value, SQLite the other way round.
-	const byRange = "(standing > ? OR (standing = ? AND (achieved_at > ? OR (achieved_at = ? AND player_id > ?))))"
-	const byRowValue = "(standing, achieved_at, player_id) > (?, ?, ?)"
-	last := []any{int64(math.MinInt64), int64(-1), ""}
+	last := point{standing: math.MinInt64, achieved: -1}
 	return pages(pageSize, scanRow, func(add func(scan func(...any) error) error) error {
-		after, args := byRowValue, []any{board, window, last[0], last[1], last[2]}
-		if q.Dialect == store.MySQL {
-			after, args = byRange, []any{board, window, last[0], last[0], last[1], last[1], last[2]}
-		}
-		// Near the end of a large window MySQL would rather sort all that is left than follow the index, for every page.
-		read := strings.Replace(entryRead, "FROM entry", "FROM entry /*! FORCE INDEX (entry_standing) */", 1)
-		return q.Each(ctx, read+"board = ? AND window_id = ? AND "+after+" AND "+seen+
-			" ORDER BY standing, achieved_at, player_id LIMIT ?", append(args, "", pageSize), add)
+		return e.following(ctx, q, board, window, ">", last, pageSize, add)
 	}, func(rows []Row) error {
-		end := rows[len(rows)-1]
-		last = []any{standing(b.Order, end.Score), end.AchievedAt.UnixMilli(), end.Player}
+		last = rows[len(rows)-1].point(b.Order)
 		for _, row := range rows {
 			if err := fn(row); err != nil {
 				return err
@@ -130,17 +119,33 @@ func (e Entries) Each(ctx context.Context, q store.Queries, board, window string
 	})
 }
 
-// eachPage reads a window in the order of player ids, a page at a time, as far as its projection needs it: player, score, time
-// and version, also of hidden players. A row never moves in that order, so every row that is there all the while is seen once,
+// following adds, in ranking order, at most limit rows that are not hidden and come after a point (">"), or after it or at it (">=").
+func (e Entries) following(
+	ctx context.Context, q store.Queries, board, window, compare string, from point, limit int, add func(scan func(...any) error) error,
+) error {
+	// MySQL finds its way into the index by an OR of ranges but not by a row value, SQLite the other way round.
+	after, args := "(standing, achieved_at, player_id) "+compare+" (?, ?, ?)", []any{board, window, from.standing, from.achieved, from.player}
+	if q.Dialect == store.MySQL {
+		after = "(standing > ? OR (standing = ? AND (achieved_at > ? OR (achieved_at = ? AND player_id " + compare + " ?))))"
+		args = append([]any{board, window}, from.args()...)
+	}
+	// Near the end of a large window MySQL would rather sort all that is left than follow the index, for every page.
+	read := strings.Replace(entryRead, "FROM entry", "FROM entry /*! FORCE INDEX (entry_standing) */", 1)
+	return q.Each(ctx, read+"board = ? AND window_id = ? AND "+after+" AND "+seen+
+		" ORDER BY standing, achieved_at, player_id LIMIT ?", append(args, "", limit), add)
+}
+
+// eachPage reads a window in the order of player ids, a page at a time, as far as its projection needs it: player, score, time,
+// metadata and version, also of hidden players. A row never moves in that order, so every row that is there all the while is seen once,
 // however its score changes. fn may keep the page.
 func (e Entries) eachPage(ctx context.Context, q store.Queries, board, window string, fn func([]Row) error) error {
-	const query = "SELECT player_id, score, achieved_at, version FROM entry " +
+	const query = "SELECT player_id, score, achieved_at, metadata, version FROM entry " +
 		"WHERE board = ? AND window_id = ? AND player_id > ? ORDER BY player_id LIMIT ?"
 	last := ""
 	scanPlace := func(scan func(...any) error) (Row, error) {
 		r := Row{Board: board, Window: window}
 		var achieved int64
-		err := scan(&r.Player, &r.Score, &achieved, &r.Version)
+		err := scan(&r.Player, &r.Score, &achieved, &r.Metadata, &r.Version)
 		r.AchievedAt = time.UnixMilli(achieved).UTC()
 		return r, err
 	}
@@ -160,6 +165,23 @@ func (e Entries) Count(ctx context.Context, q store.Queries, board, window strin
 	}
 	return n, nil
 }
+
+// point is a place in the ranking order of a window.
+type point struct {
+	standing, achieved int64 // achieved in ms
+	player             string
+}
+
+func (r Row) point(order string) point {
+	return point{standing(order, r.Score), r.AchievedAt.UnixMilli(), r.Player}
+}
+
+func (p point) before(o point) bool {
+	return cmp.Or(cmp.Compare(p.standing, o.standing), cmp.Compare(p.achieved, o.achieved), strings.Compare(p.player, o.player)) < 0
+}
+
+// args are those of an OR of ranges that begins or ends at the point.
+func (p point) args() []any { return []any{p.standing, p.standing, p.achieved, p.achieved, p.player} }
 
 // place is the primary key of an entry.
 type place struct{ board, window, player string }
@@ -254,7 +276,7 @@ func pages(
 func scanRow(scan func(...any) error) (Row, error) {
 	var r Row
 	var achieved int64
-	err := scan(&r.Board, &r.Window, &r.Player, &r.Score, &r.Total, &achieved, &r.Seq, &r.EventID, &r.Version)
+	err := scan(&r.Board, &r.Window, &r.Player, &r.Score, &r.Total, &achieved, &r.Seq, &r.EventID, &r.Metadata, &r.Version)
 	r.AchievedAt = time.UnixMilli(achieved).UTC()
 	return r, err
 }

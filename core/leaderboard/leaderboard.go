@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"liveops/core/catalog"
 	"liveops/core/event"
@@ -20,7 +21,8 @@ type Score struct {
 	At                    time.Time // the effective time, to the millisecond
 	Seq                   int64
 	EventID               string
-	Fresh                 bool // false: the event had its effect before, and is only here so that its row is projected again
+	Metadata              string // what the entry keeps of the event: a small JSON object, or ""; at most MaxMetadata characters
+	Fresh                 bool   // false: the event had its effect before, and is only here so that its row is projected again
 }
 
 // Row is where a player stands in one window of one board.
@@ -33,6 +35,7 @@ type Row struct {
 	AchievedAt time.Time // UTC, to the millisecond
 	Seq        int64
 	EventID    string // the event that set AchievedAt
+	Metadata   string // of that event
 	Version    int64  // counts the changes of the row; 0: there is no row yet
 }
 
@@ -43,14 +46,14 @@ func (r Row) Merge(b catalog.Board, s Score) Row {
 		Board: s.Board, Window: s.Window, Player: s.Player,
 		Score: bounded(s.Score), Total: s.Score,
 		AchievedAt: time.UnixMilli(s.At.UnixMilli()).UTC(), Seq: s.Seq, EventID: s.EventID,
-		Version: r.Version + 1,
+		Metadata: s.Metadata, Version: r.Version + 1,
 	}
 	switch {
 	case r.Version == 0:
 		return next
 	case b.Operator == "sum":
 		if later(r, next) {
-			next.AchievedAt, next.Seq, next.EventID = r.AchievedAt, r.Seq, r.EventID
+			next.AchievedAt, next.Seq, next.EventID, next.Metadata = r.AchievedAt, r.Seq, r.EventID, r.Metadata
 		}
 		next.Total = add(r.Total, s.Score)
 		next.Score = bounded(next.Total)
@@ -100,13 +103,19 @@ func add(a, b int64) int64 {
 // latestAt is the last instant whose milliseconds fit the fixed width they have in the projection: in the year 10889.
 const latestAt = 1<<48 - 1
 
-// check refuses what the projection could not hold exactly.
+// MaxMetadata is how many characters the metadata of an entry may have.
+const MaxMetadata = 1024
+
+// check refuses what neither SQL nor the projection could hold exactly.
 func (s Score) check() error {
 	if s.Score != bounded(s.Score) {
 		return fault.ImpossibleValue.Errorf("score %d is beyond ±%d", s.Score, int64(event.MaxInteger))
 	}
 	if at := s.At.UnixMilli(); at < 0 || at > latestAt {
 		return fault.ImpossibleValue.Errorf("a score is reached between the years 1970 and 9999, not at %s", s.At)
+	}
+	if n := utf8.RuneCountInString(s.Metadata); n > MaxMetadata {
+		return fault.ImpossibleValue.Errorf("metadata of %d characters, at most %d are kept", n, MaxMetadata)
 	}
 	return nil
 }

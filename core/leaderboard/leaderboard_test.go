@@ -3,6 +3,7 @@ package leaderboard
 import (
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +78,13 @@ var boards = map[string]catalog.Board{
 	"latest-asc": {Operator: "latest", Order: "asc"},
 	"sum":        {Operator: "sum", Order: "desc"},
 	"sum-asc":    {Operator: "sum", Order: "asc"},
+
+	"kept":          {Operator: "best", Order: "desc", Entry: []string{"hero"}},
+	"hundred":       {Operator: "latest", Order: "desc", Size: 100},
+	"few":           {Operator: "latest", Order: "desc", Size: 4},
+	"few-asc":       {Operator: "best", Order: "asc", Size: 1},
+	"few-kept":      {Operator: "sum", Order: "desc", Size: 2, Entry: []string{"hero"}},
+	"few-of-latest": {Operator: "latest", Order: "asc", Size: 9, Entry: []string{"hero"}},
 }
 
 func findBoard(name string) (catalog.Board, bool) {
@@ -121,8 +129,11 @@ func naive(board string, scores []Score) Row {
 		}
 		value, total = pick.Score, pick.Score
 	}
-	return Row{Board: pick.Board, Window: pick.Window, Player: pick.Player, Score: value, Total: total, AchievedAt: pick.At, Seq: pick.Seq, EventID: pick.EventID}
+	return Row{Board: pick.Board, Window: pick.Window, Player: pick.Player, Score: value, Total: total, AchievedAt: pick.At, Seq: pick.Seq, EventID: pick.EventID, Metadata: pick.Metadata}
 }
+
+// hero is the metadata of an event.
+func hero(id string) string { return `{"hero":"` + id + `::\n"}` }
 
 // values has few distinct ones, so that ties are dense, and the extremes.
 var values = []int64{0, 1, -1, 2, 100, event.MaxInteger, event.MaxInteger - 1, -event.MaxInteger}
@@ -141,6 +152,8 @@ func TestMergeDoesNotDependOnOrder(t *testing.T) {
 						Score: rapid.SampledFrom(values).Draw(t, "score"),
 						At:    at(rapid.Int64Range(0, 3).Draw(t, "at")),
 						Seq:   rapid.Int64Range(0, 2).Draw(t, "seq"),
+
+						Metadata: hero(id),
 					}
 				}
 				want := naive(name, scores)
@@ -163,7 +176,7 @@ func TestMergeDoesNotDependOnOrder(t *testing.T) {
 
 func TestScoreCheck(t *testing.T) {
 	t.Parallel()
-	good := Score{Score: event.MaxInteger, At: at(0)}
+	good := Score{Score: event.MaxInteger, At: at(0), Metadata: strings.Repeat("ü", MaxMetadata)}
 	require.NoError(t, good.check())
 	for name, bad := range map[string]Score{
 		"above":       {Score: event.MaxInteger + 1, At: at(0)},
@@ -171,6 +184,7 @@ func TestScoreCheck(t *testing.T) {
 		"before 1970": {At: at(-1)},
 		"no time":     {},
 		"too late":    {At: at(latestAt + 1)},
+		"too much":    {At: at(0), Metadata: strings.Repeat("ü", MaxMetadata+1)},
 	} {
 		require.ErrorIs(t, bad.check(), fault.ImpossibleValue, name)
 	}

@@ -25,12 +25,17 @@ import (
 // Ranking is the projection of the entries into Redis, from which ranks are read. Three keys hold one window, in one slot:
 //
 //	rank:{board:window}:order    zset   score: the standing, less is better · member: achieved at, 12 hex digits of ms, and player
-//	rank:{board:window}:players  hash   player → version:member · "" → the form and the epoch, once every entry is there
-//	rank:{board:window}:rebuild  string token of the rebuild that is under way, until its lease ends
+//	rank:{board:window}:players  hash   player → version:achieved at, and see projection.lua · "" → the form and the epoch, once every entry is there
+//	rank:{board:window}:rebuild  string token of the rebuild, or refill, that is under way, until its lease ends
 //	rank:epoch                   hash   the epoch, and the servers that held it
 //
 // Every entry has its place in the zset's own ascending order: score, who reached it first, player id. A hidden player has the
-// score +inf there, behind everybody whom reads show, and version:member:standing in the hash, for himself to be shown.
+// score +inf there, behind everybody whom reads show, and his standing in the hash, for himself to be shown.
+//
+// Of a board with a size the zset holds the best entries only, at least size of them and at most a quarter more: always the exact
+// beginning of the order. It ends at a floor; of an entry behind it only the version is kept, in the hash, so that what is old stays
+// out and the count is exact. What needs rows from behind the floor is read from SQL. When fewer than size are left, a refill
+// moves the floor back, while everything else goes on.
 //
 // A window whose hash does not name the form and the epoch, or whose keys differ in size, is not complete: nobody reads ranks
 // from it, and whoever meets it rebuilds it from SQL; meanwhile SQL answers for it. A rank is therefore right or not given,
@@ -68,8 +73,11 @@ const (
 	sqlReads = 4
 )
 
-//go:embed complete.lua
-var completeLua string
+//go:embed projection.lua
+var projectionLua string
+
+//go:embed view.lua
+var viewLua string
 
 //go:embed project.lua
 var projectLua string
@@ -84,10 +92,10 @@ var endLua string
 var readLua string
 
 var (
-	projectScript = redis.NewScript(completeLua + projectLua)
-	beginScript   = redis.NewScript(completeLua + beginLua)
-	endScript     = redis.NewScript(endLua)
-	readScript    = redis.NewScript(completeLua + readLua)
+	projectScript = redis.NewScript(projectionLua + projectLua)
+	beginScript   = redis.NewScript(projectionLua + beginLua)
+	endScript     = redis.NewScript(projectionLua + endLua)
+	readScript    = redis.NewScript(projectionLua + viewLua + readLua)
 )
 
 // NewRanking makes a Ranking that signs its cursors with cursorKey, of at least 32 bytes. Every process that serves the same
@@ -120,7 +128,7 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 			n++
 		}
 		if w, err := r.window(board, id); err == nil {
-			calls = append(calls, call{window: w, args: w.rowArgs("", rows[:n], hidden)})
+			calls = append(calls, call{window: w, args: w.rowArgs("", nil, rows[:n], hidden)})
 		}
 		rows = rows[n:]
 	}
@@ -131,14 +139,24 @@ func (r *Ranking) Project(ctx context.Context, rows []Row) error {
 		return store.RedisError("project rows", err)
 	}
 	for _, c := range calls {
-		if complete, err := c.reply.Int(); err != nil {
+		switch state, err := c.reply.Int(); {
+		case err != nil:
 			return store.RedisError("project rows", err)
-		} else if complete != 1 {
+		case state == incomplete:
 			r.repair(ctx, c.window)
+		case state == short:
+			r.replenish(ctx, c.window)
 		}
 	}
 	return nil
 }
+
+// What project.lua says of a projection.
+const (
+	leaseLost  = -1
+	incomplete = 0
+	short      = 2 // it is complete, and the zset holds fewer rows than it should
+)
 
 // call is one run of a script on the keys of a window.
 type call struct {
@@ -311,15 +329,15 @@ func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error
 func (r *Ranking) copy(ctx context.Context, w window, token string, rows []Row, players map[string]visibility) error {
 	var calls []call
 	for some := range slices.Chunk(rows, scriptRows) {
-		calls = append(calls, call{window: w, args: w.rowArgs(token, some, players)})
+		calls = append(calls, call{window: w, args: w.rowArgs(token, nil, some, players)})
 	}
 	if err := r.exchange(ctx, projectScript, calls); err != nil {
 		return store.RedisError("rebuild ranking", err)
 	}
 	for _, c := range calls {
-		if wrote, err := c.reply.Int(); err != nil {
+		if state, err := c.reply.Int(); err != nil {
 			return store.RedisError("rebuild ranking", err)
-		} else if wrote < 0 {
+		} else if state == leaseLost {
 			return errLeaseLost
 		}
 	}
@@ -334,6 +352,8 @@ func rebuilding(cause error) error {
 type window struct {
 	board, id string
 	order     string // the board's
+	size      int    // the board's
+	keeps     bool   // entries of the board have metadata
 	form      string // what the marker of a complete projection says
 }
 
@@ -342,9 +362,9 @@ func (r *Ranking) window(board, id string) (window, error) {
 	if !ok {
 		return window{}, fault.BoardNotFound.Errorf("there is no board %q", board)
 	}
-	w := window{board: board, id: id, order: b.Order, form: "2:desc:"}
+	w := window{board: board, id: id, order: b.Order, size: b.Size, keeps: len(b.Entry) > 0, form: "3:desc:"}
 	if standing(b.Order, 1) > 0 {
-		w.form = "2:asc:"
+		w.form = "3:asc:"
 	}
 	w.form += strconv.FormatInt(r.epoch.Load(), 10)
 	return w, nil
@@ -357,10 +377,15 @@ func (w window) keys() []string {
 	return []string{prefix + ":order", prefix + ":players", prefix + ":rebuild"}
 }
 
-// rowArgs are the arguments of project.lua.
-func (w window) rowArgs(token string, rows []Row, players map[string]visibility) []any {
-	args := make([]any, 0, 3+4*len(rows))
-	args = append(args, w.form, token, rebuildLease.Milliseconds())
+// rowArgs are the arguments of project.lua. to is how far a refill has read; nil: this is none.
+func (w window) rowArgs(token string, to *point, rows []Row, players map[string]visibility) []any {
+	args := make([]any, 0, 6+4*len(rows))
+	args = append(args, w.form, token, rebuildLease.Milliseconds(), w.size)
+	if to != nil {
+		args = append(args, to.standing, to.member())
+	} else {
+		args = append(args, "", "")
+	}
 	for _, row := range rows {
 		args = w.appendRow(args, row, players[row.Player])
 	}
@@ -369,20 +394,38 @@ func (w window) rowArgs(token string, rows []Row, players map[string]visibility)
 
 // appendRow adds those of one row.
 func (w window) appendRow(args []any, row Row, v visibility) []any {
-	place := member(row.AchievedAt, row.Player)
+	version, place := row.Version+v.changes, standing(w.order, row.Score)
+	held := make([]byte, 0, 48+len(row.Metadata))
+	held = strconv.AppendInt(held, version, 10)
+	held = append(held, ':')
+	held = appendTime(held, row.AchievedAt)
 	if v.hidden {
-		return append(args, row.Player, row.Version+v.changes, "+inf", place+":"+strconv.FormatInt(standing(w.order, row.Score), 10))
+		held = append(held, ':')
+		held = strconv.AppendInt(held, place, 10)
+	} else if row.Metadata != "" {
+		held = append(held, ':')
 	}
-	return append(args, row.Player, row.Version+v.changes, standing(w.order, row.Score), place)
+	if row.Metadata != "" {
+		held = append(held, ':')
+		held = append(held, row.Metadata...)
+	}
+	if v.hidden {
+		return append(args, row.Player, version, "+inf", held)
+	}
+	return append(args, row.Player, version, place, held)
 }
 
 // timeWidth is the width of achieved-at in a member.
 const timeWidth = 12
 
 func member(at time.Time, player string) string {
+	return string(append(appendTime(make([]byte, 0, timeWidth+len(player)), at), player...))
+}
+
+func appendTime(to []byte, at time.Time) []byte {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
-	return hex.EncodeToString(ms[len(ms)-timeWidth/2:]) + player
+	return hex.AppendEncode(to, ms[len(ms)-timeWidth/2:])
 }
 
 func splitMember(member string) (time.Time, string, error) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"liveops/core/fault"
 	"liveops/core/store"
@@ -24,6 +27,7 @@ type Ranked struct {
 	Player     string
 	Score      int64
 	AchievedAt time.Time
+	Metadata   string // what the entry keeps of the event of its score, as a JSON object; "": nothing, or the board keeps none
 }
 
 // Query asks for a page of a window.
@@ -119,7 +123,7 @@ func (r *Ranking) page(ctx context.Context, w window, limit int, at spot) (Page,
 	if err != nil {
 		return Page{}, err
 	}
-	if got.first < 0 {
+	if got.first == notRanked {
 		return Page{}, fault.NotRanked.Errorf("the player has no score in this window")
 	}
 	page := Page{Rows: got.rows, Count: got.count}
@@ -148,11 +152,13 @@ type spot struct {
 	standing int64  // after, before: of the row there
 	member   string // after, before: of the row there
 	player   string // around
+	index    int64  // index: of the first row
 }
 
 // The words for spot.from, which read.lua knows too.
 const (
 	top    = "top"
+	index  = "index" // SQL is not read from one
 	after  = "after"
 	before = "before"
 	around = "around"
@@ -165,6 +171,8 @@ func (s spot) args() []any {
 		return []any{s.standing, s.member}
 	case around:
 		return []any{s.player}
+	case index:
+		return []any{s.index}
 	}
 	return nil
 }
@@ -172,15 +180,36 @@ func (s spot) args() []any {
 // stretch is a part of a window's order.
 type stretch struct {
 	count int64
-	first int64 // index of the first row; -1: the player is not ranked
+	first int64 // index of the first row, or one of the below
 	rows  []Ranked
 }
 
-// read reads from Redis, and from SQL where Redis does not answer or the window is not complete soon enough. SQL takes a few
-// reads at a time; the others are told to come again.
+// What scripts say instead of an index.
+const (
+	notRanked   = -1 // the player is not
+	behindFloor = -2 // Redis does not hold the rows
+)
+
+// read gives rows from Redis or SQL.
 func (r *Ranking) read(ctx context.Context, w window, limit int, at spot) (stretch, error) {
-	got, err := r.readRedis(ctx, w, limit, at)
-	if !errors.Is(err, fault.RedisUnavailable) && !errors.Is(err, fault.Rebuilding) {
+	return r.answer(ctx, func(ctx context.Context) (stretch, error) {
+		return r.readRedis(ctx, w, limit, at)
+	}, func() (stretch, error) {
+		return w.readSQL(ctx, r.DB, limit, at)
+	})
+}
+
+// answer asks Redis, and SQL where Redis does not answer, lacks the rows, or the window is not complete soon enough. SQL takes
+// a few reads at a time; the others are told to come again.
+func (r *Ranking) answer(ctx context.Context, redis func(context.Context) (stretch, error), sql func() (stretch, error)) (stretch, error) {
+	patient, stop := ctx, func() {}
+	if r.Patience > 0 {
+		patient, stop = context.WithTimeout(ctx, r.Patience)
+	}
+	got, err := redis(patient)
+	stop()
+	busy := errors.Is(err, fault.RankingBusy)
+	if !busy && !errors.Is(err, fault.RedisUnavailable) && !errors.Is(err, fault.Rebuilding) {
 		return got, err
 	}
 	select {
@@ -189,70 +218,108 @@ func (r *Ranking) read(ctx context.Context, w window, limit int, at spot) (stret
 	default:
 		return stretch{}, err
 	}
-	if got, failed := w.readSQL(ctx, r.DB, limit, at); failed == nil {
+	if got, failed := sql(); failed == nil {
 		if r.SQLReads != nil {
 			r.SQLReads.Inc()
 		}
 		return got, nil
-	} else if fault.KindOf(failed) == fault.Internal {
+	} else if busy || fault.KindOf(failed) == fault.Internal {
 		return stretch{}, failed
 	}
 	return stretch{}, err
 }
 
-// readRedis runs read.lua, one round trip, and rebuilds the window first where it is not complete.
+// readRedis runs read.lua.
 func (r *Ranking) readRedis(ctx context.Context, w window, limit int, at spot) (stretch, error) {
-	if r.Patience > 0 {
-		patient, stop := context.WithTimeout(ctx, r.Patience)
-		defer stop()
-		ctx = patient
+	keep := ""
+	if w.keeps {
+		keep = "1"
 	}
-	for range readTries {
-		reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], append([]any{w.form, limit, at.viewer, at.from}, at.args()...)...).Slice()
-		if err != nil {
-			return stretch{}, store.RedisError("read ranking", err)
-		}
-		if len(reply) > 0 {
-			return w.parse(reply)
-		}
-		if err := r.ensure(ctx, w); err != nil {
-			return stretch{}, err
-		}
+	reply, err := r.ask(ctx, w, readScript, append([]any{w.form, at.viewer, limit, keep, at.from}, at.args()...)...)
+	if err != nil {
+		return stretch{}, err
 	}
-	return stretch{}, rebuilding(nil)
+	return w.parse(reply)
 }
 
+// ask runs a script that reads, one round trip, and rebuilds the window first where it is not complete.
+func (r *Ranking) ask(ctx context.Context, w window, script *redis.Script, args ...any) ([]any, error) {
+	for range readTries {
+		reply, err := script.Run(ctx, r.Redis, w.keys()[:2], args...).Slice()
+		switch {
+		case err != nil:
+			return nil, store.RedisError("read ranking", err)
+		case len(reply) == 1:
+			return nil, fmt.Errorf("read ranking: unexpected reply %v", reply)
+		case len(reply) > 1 && reply[1] == int64(behindFloor):
+			return nil, fault.RankingBusy.Errorf("the rows are so far down that the database must count, and it has enough to do: try again").After(time.Second)
+		case len(reply) > 1:
+			return reply, nil
+		}
+		if err := r.ensure(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return nil, rebuilding(nil)
+}
+
+// parse reads the reply of read.lua.
 func (w window) parse(reply []any) (stretch, error) {
-	unexpected := fmt.Errorf("read ranking: unexpected reply of %d values", len(reply))
-	var head [3]int64
-	if len(reply) < len(head) || len(reply)%2 == 0 {
-		return stretch{}, unexpected
+	got, better, err := head(reply)
+	if err != nil {
+		return stretch{}, err
 	}
-	for i := range head {
-		n, ok := reply[i].(int64)
-		if !ok {
-			return stretch{}, unexpected
-		}
-		head[i] = n
+	width := 2
+	if w.keeps {
+		width = 3
 	}
-	got := stretch{count: head[0], first: head[1]}
-	better := head[2]
-	for i := len(head); i < len(reply); i += 2 {
-		place, _ := reply[i].(string)
-		at, player, err := splitMember(place)
+	for values := range slices.Chunk(reply[3:], width) {
+		row, err := w.row(values)
 		if err != nil {
-			return stretch{}, fmt.Errorf("read ranking: %w", err)
+			return stretch{}, err
 		}
-		// Redis writes a score as 9007199254740991 or 9.007199254740991e+15; a double holds either exactly.
-		text, _ := reply[i+1].(string)
-		value, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return stretch{}, fmt.Errorf("read ranking: %w", err)
-		}
-		got.rows = append(got.rows, Ranked{Player: player, Score: standing(w.order, int64(value)), AchievedAt: at})
+		got.rows = append(got.rows, row)
 	}
 	got.number(better)
 	return got, nil
+}
+
+// head reads the three numbers that a reply begins with: how many rows there are, an index, and how many rows are better.
+func head(reply []any) (got stretch, better int64, err error) {
+	var numbers [3]int64
+	for i := range numbers {
+		n, is := int64(0), false
+		if i < len(reply) {
+			n, is = reply[i].(int64)
+		}
+		if !is {
+			return stretch{}, 0, fmt.Errorf("read ranking: unexpected reply of %d values", len(reply))
+		}
+		numbers[i] = n
+	}
+	return stretch{count: numbers[0], first: numbers[1]}, numbers[2], nil
+}
+
+// row reads member, score and perhaps metadata.
+func (w window) row(values []any) (Ranked, error) {
+	texts := [3]string{}
+	for i, value := range values {
+		texts[i], _ = value.(string)
+	}
+	at, player, err := splitMember(texts[0])
+	if err != nil {
+		return Ranked{}, fmt.Errorf("read ranking: %w", err)
+	}
+	// Redis writes a score as 9007199254740991 or 9.007199254740991e+15; a double holds either exactly.
+	value, err := strconv.ParseFloat(texts[1], 64)
+	if err != nil {
+		return Ranked{}, fmt.Errorf("read ranking: %w", err)
+	}
+	row := Ranked{Player: player, Score: standing(w.order, int64(value)), AchievedAt: at}
+	if w.keeps {
+		row.Metadata = texts[2]
+	}
+	return row, nil
 }
 
 // number gives the rows their ranks. better is how many rows of the window have a better score than the first one.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"liveops/core/store"
@@ -23,7 +24,7 @@ func (w window) readSQL(ctx context.Context, db *store.DB, limit int, at spot) (
 		if got.first, limit, err = in.begin(ctx, got.count, limit, at); err != nil || got.first < 0 || limit < 1 {
 			return err
 		}
-		if got.rows, err = in.rows(ctx, got.first, limit); err != nil || len(got.rows) == 0 {
+		if got.rows, err = in.rows(ctx, "1 = 1", nil, got.first, limit); err != nil || len(got.rows) == 0 {
 			return err
 		}
 		better, err := in.count(ctx, "standing < ?", standing(w.order, got.rows[0].Score))
@@ -43,12 +44,8 @@ type reader struct {
 	viewer string
 }
 
-// notAfter holds for the rows up to a place in the order. MySQL finds the range in an OR, and SQLite does too for a count.
+// notAfter holds for the rows up to a point in the order. MySQL finds the range in an OR, and SQLite does too for a count.
 const notAfter = "(standing < ? OR (standing = ? AND (achieved_at < ? OR (achieved_at = ? AND player_id <= ?))))"
-
-func notAfterArgs(standing, achievedAt int64, player string) []any {
-	return []any{standing, standing, achievedAt, achievedAt, player}
-}
 
 func (r reader) count(ctx context.Context, condition string, args ...any) (int64, error) {
 	return count(ctx, r.Queries, r.board, r.id, r.viewer, condition, args...)
@@ -62,36 +59,38 @@ func (r reader) begin(ctx context.Context, count int64, limit int, at spot) (fir
 		if err != nil {
 			return 0, 0, err
 		}
-		passed, err := r.count(ctx, notAfter, notAfterArgs(at.standing, achieved.UnixMilli(), player)...)
+		to := point{at.standing, achieved.UnixMilli(), player}
+		passed, err := r.count(ctx, notAfter, to.args()...)
 		if err != nil || at.from == after {
 			return passed, limit, err
 		}
-		there, err := r.count(ctx, "standing = ? AND achieved_at = ? AND player_id = ?", at.standing, achieved.UnixMilli(), player)
+		there, err := r.count(ctx, "standing = ? AND achieved_at = ? AND player_id = ?", to.standing, to.achieved, to.player)
 		end := passed - there // the row itself is not before itself
 		first = max(0, end-int64(limit))
 		return first, int(end - first), err
 	case around:
-		var place, achieved int64
+		to := point{player: at.player}
 		err := r.Row(ctx, "SELECT standing, achieved_at FROM entry WHERE board = ? AND window_id = ? AND player_id = ? AND "+seen,
-			[]any{r.board, r.id, at.player, r.viewer}, &place, &achieved)
+			[]any{r.board, r.id, at.player, r.viewer}, &to.standing, &to.achieved)
 		if errors.Is(err, sql.ErrNoRows) {
 			return -1, 0, nil
 		}
 		if err != nil {
 			return 0, 0, err
 		}
-		passed, err := r.count(ctx, notAfter, notAfterArgs(place, achieved, at.player)...)
+		passed, err := r.count(ctx, notAfter, to.args()...)
 		return max(0, min(passed-1-int64(limit/2), count-int64(limit))), limit, err
 	}
 	return 0, limit, nil
 }
 
-// rows gives some rows from an index on, without their ranks.
-func (r reader) rows(ctx context.Context, first int64, limit int) ([]Ranked, error) {
+// rows gives some rows that a condition holds for, from an index among them on, without their ranks.
+func (r reader) rows(ctx context.Context, condition string, of []any, first int64, limit int) ([]Ranked, error) {
 	var rows []Ranked
-	query := "SELECT standing, achieved_at, player_id FROM entry WHERE board = ? AND window_id = ? AND " + seen +
+	query := "SELECT standing, achieved_at, player_id FROM entry WHERE board = ? AND window_id = ? AND " + condition + " AND " + seen +
 		" ORDER BY standing, achieved_at, player_id LIMIT ? OFFSET ?"
-	err := r.Each(ctx, query, []any{r.board, r.id, r.viewer, limit, first}, func(scan func(...any) error) error {
+	args := slices.Concat([]any{r.board, r.id}, of, []any{r.viewer, limit, first})
+	err := r.Each(ctx, query, args, func(scan func(...any) error) error {
 		var row Ranked
 		var place, achieved int64
 		err := scan(&place, &achieved, &row.Player)
@@ -99,5 +98,28 @@ func (r reader) rows(ctx context.Context, first int64, limit int) ([]Ranked, err
 		rows = append(rows, row)
 		return err
 	})
-	return rows, err
+	if err != nil || !r.keeps || len(rows) == 0 {
+		return rows, err
+	}
+	return rows, r.metadata(ctx, rows)
+}
+
+// metadata adds it to rows. It is in no index, so it is read of these rows alone and not of those that were skipped.
+func (r reader) metadata(ctx context.Context, rows []Ranked) error {
+	args := []any{r.board, r.id}
+	for _, row := range rows {
+		args = append(args, row.Player)
+	}
+	found := make(map[string]string, len(rows))
+	query := "SELECT player_id, metadata FROM entry WHERE board = ? AND window_id = ? AND player_id IN " + r.Dialect.In(len(rows), 1)
+	err := r.Each(ctx, query, args, func(scan func(...any) error) error {
+		var player, metadata string
+		err := scan(&player, &metadata)
+		found[player] = metadata
+		return err
+	})
+	for i := range rows {
+		rows[i].Metadata = found[rows[i].Player]
+	}
+	return err
 }

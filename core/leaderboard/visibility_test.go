@@ -81,7 +81,7 @@ func TestVisibilityModel(t *testing.T) {
 			for range rapid.IntRange(1, 25).Draw(t, "steps") {
 				r := rapid.SampledFrom(processes).Draw(t, "process")
 				player := rapid.SampledFrom(players).Draw(t, "player")
-				switch rapid.IntRange(0, 8).Draw(t, "step") {
+				switch rapid.IntRange(0, 9).Draw(t, "step") {
 				case 0, 1, 2:
 					var batch []Score
 					for range rapid.IntRange(1, 6).Draw(t, "scores") {
@@ -89,7 +89,7 @@ func TestVisibilityModel(t *testing.T) {
 						s := Score{
 							Board: rapid.SampledFrom(names).Draw(t, "board"), Window: window, EventID: fmt.Sprint("e", events), Fresh: true,
 							Player: rapid.SampledFrom(players).Draw(t, "scorer"), Score: rapid.Int64Range(-1, 1).Draw(t, "score"),
-							At: at(rapid.Int64Range(0, 1).Draw(t, "at")),
+							At: at(rapid.Int64Range(0, 1).Draw(t, "at")), Metadata: hero(fmt.Sprint(events)),
 						}
 						batch = append(batch, s)
 						played[s.Board][s.Player] = append(played[s.Board][s.Player], s)
@@ -119,6 +119,13 @@ func TestVisibilityModel(t *testing.T) {
 					require.NoError(t, r.Drop(ctxOf(t), names[1], window))
 				case 8:
 					require.NoError(t, r.Project(ctxOf(t), rapid.Permutation(late).Draw(t, "late")))
+				case 9:
+					w, err := r.window(rapid.SampledFrom(names).Draw(t, "refilled"), window)
+					require.NoError(t, err)
+					require.NoError(t, r.refill(ctxOf(t), w))
+				}
+				for _, board := range names {
+					checkProjection(t, r, board, window)
 				}
 				if rapid.IntRange(0, 3).Draw(t, "look") > 0 {
 					continue
