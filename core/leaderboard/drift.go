@@ -141,3 +141,40 @@ func (w window) holds(row Row, v visibility, has difference, floor *point) bool 
 	score, err := strconv.ParseFloat(has.score, 64)
 	return err == nil && score == order && has.held == string(want[3].([]byte))
 }
+
+// Agree compares rows that SQL has side by side in the final order of a window, the first of them at the index from, with the rows
+// that Redis shows there: nobody sees those of hidden players. It gives how many rows Redis has otherwise, another player or score, or not
+// at all. Rows that Redis does not hold because of the board's size are not compared; compared is false when that is all of them, or when the
+// projection is not complete, which is not waited for. One round trip, len(rows) ≤ MaxLimit. Whether Redis has more rows than
+// SQL, Count tells.
+func (r *Ranking) Agree(ctx context.Context, board, windowID string, from int64, rows []Row) (mismatches int64, compared bool, err error) {
+	w, err := r.window(board, windowID)
+	if err != nil {
+		return 0, false, err
+	}
+	if len(rows) > MaxLimit {
+		return 0, false, fmt.Errorf("compare ranking: %d rows, at most %d are compared at a time", len(rows), MaxLimit)
+	}
+	w.keeps = false
+	reply, err := readScript.Run(ctx, r.Redis, w.keys()[:2], w.form, "", len(rows), "", index, from).Slice()
+	if err != nil {
+		return 0, false, store.RedisError("compare ranking", err)
+	}
+	if len(reply) == 0 {
+		return 0, false, nil
+	}
+	held, err := w.parse(reply)
+	if err != nil {
+		return 0, false, err
+	}
+	n := len(held.rows)
+	for i, row := range held.rows {
+		if row.Player != rows[i].Player || row.Score != rows[i].Score {
+			mismatches++
+		}
+	}
+	if trimmed := from+int64(n) < held.count; !trimmed {
+		return mismatches + int64(len(rows)-n), true, nil
+	}
+	return mismatches, n > 0 || len(rows) == 0, nil
+}

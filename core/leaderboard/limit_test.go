@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +73,28 @@ func checkProjection(t require.TestingT, r *Ranking, board, id string) {
 	}
 	if size := w.size; size > 0 {
 		require.LessOrEqual(t, visible, size+size/4)
+	}
+}
+
+// checkAgreement compares every stretch of a window with SQL.
+func checkAgreement(t require.TestingT, r *Ranking, board, id string, rows []Row) {
+	require.NoError(t, r.Complete(ctxOf(t), board, id))
+	w, err := r.window(board, id)
+	require.NoError(t, err)
+	held := func() int64 {
+		order := w.keys()[0]
+		return r.Redis.ZCard(ctxOf(t), order).Val() - r.Redis.ZCount(ctxOf(t), order, "+inf", "+inf").Val()
+	}
+	for from := range rows {
+		for to := from + 1; to <= len(rows); to++ {
+			was := held()
+			mismatches, compared, err := r.Agree(ctxOf(t), board, id, int64(from), rows[from:to])
+			require.NoError(t, err)
+			require.Zero(t, mismatches)
+			if is := held(); is == was { // or it was being refilled
+				require.Equal(t, int64(from) < is, compared)
+			}
+		}
 	}
 }
 
@@ -152,12 +175,23 @@ func TestRedisHoldsTheBest(t *testing.T) {
 			q.Cursor = page.Next
 		}
 		checkAround(t, r, "hundred", "w", want, 112, 25)
+		_, n, err := r.Lookup(t.Context(), q, []string{want[0].Player, want[124].Player, "nobody"})
+		require.NoError(t, err)
+		require.Equal(t, int64(1200), n)
+		at, _, err := r.RankOf(t.Context(), q, 2)
+		require.NoError(t, err)
+		require.Equal(t, Ranked{Rank: 1, TiedRank: 1, Score: 2}, at)
 		require.InDelta(t, before, testutil.ToFloat64(r.SQLReads), 0, "SQL is not asked before the floor")
 		last := q.Cursor
 		for name, beyond := range map[string]func() error{
 			"page":   func() error { q.Cursor = last; _, err := r.Page(t.Context(), q); return err },
 			"around": func() error { _, err := r.Around(t.Context(), q, want[113].Player); return err },
 			"player": func() error { _, err := r.Player(t.Context(), q, want[125].Player); return err },
+			"lookup": func() error {
+				_, _, err := r.Lookup(t.Context(), q, []string{want[0].Player, want[125].Player})
+				return err
+			},
+			"rank": func() error { _, _, err := r.RankOf(t.Context(), q, 1); return err }, // the floor lies among the scores of 1
 		} {
 			before := testutil.ToFloat64(r.SQLReads)
 			require.NoError(t, beyond(), name)
@@ -403,6 +437,66 @@ func TestCompareTrimmed(t *testing.T) {
 	})
 }
 
+func TestAgree(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		r := serving(t, db, rdb, Window{"best", "w"}, Window{"hundred", "w"})
+		agree := func(board string, from int64, rows []Row) (int64, bool) {
+			t.Helper()
+			mismatches, compared, err := r.Agree(t.Context(), board, "w", from, rows)
+			require.NoError(t, err)
+			return mismatches, compared
+		}
+		mergeScores(t, db, tied("best", "w", 300)...)
+		mergeScores(t, db, tied("hundred", "w", 300)...)
+		order := allRows(t, db, "best", "w")
+		_, compared := agree("best", 0, order)
+		require.False(t, compared, "nothing is projected")
+		require.Zero(t, rdb.Exists(t.Context(), "rank:{best:w}:order").Val(), "and it is not for Agree to do so")
+		require.NoError(t, r.Rebuild(t.Context(), "best", "w"))
+		require.NoError(t, r.Rebuild(t.Context(), "hundred", "w"))
+
+		n, compared := agree("best", 0, order)
+		require.True(t, compared)
+		require.Zero(t, n)
+		n, _ = agree("best", 200, order[200:])
+		require.Zero(t, n)
+		n, _ = agree("best", 200, order[199:])
+		require.EqualValues(t, 101, n, "all are elsewhere, and one is absent")
+		n, compared = agree("best", 300, order[:7])
+		require.True(t, compared)
+		require.EqualValues(t, 7, n, "Redis has none there")
+		_, compared = agree("best", 0, nil)
+		require.True(t, compared)
+
+		other := slices.Clone(order)
+		other[17].Score++
+		other[20].Player, other[21].Player = other[21].Player, other[20].Player
+		n, _ = agree("best", 0, other)
+		require.EqualValues(t, 3, n)
+		require.NoError(t, r.Hide(t.Context(), order[250].Player))
+		n, _ = agree("best", 0, allRows(t, db, "best", "w"))
+		require.Zero(t, n)
+		n, _ = agree("best", 240, order[240:])
+		require.EqualValues(t, 50, n, "from the hidden one on")
+
+		order = allRows(t, db, "hundred", "w")
+		n, compared = agree("hundred", 100, order[101:201])
+		require.True(t, compared)
+		require.EqualValues(t, 25, n, "what Redis does not hold is not compared")
+		n, compared = agree("hundred", 125, order[126:])
+		require.False(t, compared)
+		require.Zero(t, n)
+
+		_, _, err := r.Agree(t.Context(), "best", "w", 0, make([]Row, MaxLimit+1))
+		require.Error(t, err)
+		_, _, err = r.Agree(t.Context(), "nosuch", "w", 0, nil)
+		require.Error(t, err)
+		_, _, err = newRanking(t, db, gone(t)).Agree(t.Context(), "best", "w", 0, order)
+		require.Error(t, err)
+	})
+}
+
 // TestMetadataInRedis is there where an entry has it, and read where the board keeps it.
 func TestMetadataInRedis(t *testing.T) {
 	t.Parallel()
@@ -436,6 +530,9 @@ func TestMetadataInRedis(t *testing.T) {
 			page, err := r.Top(t.Context(), Query{Board: "kept", Window: "w", Limit: 2})
 			require.NoError(t, err)
 			require.Empty(t, page.Rows[0].Metadata, "the board keeps nothing any more")
+			found, _, err := r.Lookup(t.Context(), Query{Board: "kept", Window: "w"}, []string{"p"})
+			require.NoError(t, err)
+			require.Empty(t, found[0].Metadata)
 		}
 	})
 }

@@ -194,6 +194,7 @@ func TestRankingModel(t *testing.T) {
 			require.Equal(t, int64(len(want)), n)
 			_, err = r.Player(ctxOf(t), Query{Board: board, Window: window}, "nobody")
 			require.ErrorIs(t, err, fault.NotRanked)
+			checkLookups(t, r, Query{Board: board, Window: window}, want, nil)
 			require.Equal(t, want, ranked(board, allRows(t, db, board, window)))
 
 			require.NoError(t, r.Drop(ctxOf(t), board, window))
@@ -205,6 +206,7 @@ func TestRankingModel(t *testing.T) {
 			}
 			_, err = without.Player(ctxOf(t), Query{Board: board, Window: window}, "nobody")
 			require.ErrorIs(t, err, fault.NotRanked)
+			checkLookups(t, without, Query{Board: board, Window: window}, want, nil)
 		})
 	})
 }
@@ -680,7 +682,15 @@ func reads(r *Ranking, board string) map[string]func(context.Context) error {
 			_, err := r.Player(ctx, Query{Board: board, Window: "w"}, "p")
 			return err
 		},
-		"count":   func(ctx context.Context) error { _, err := r.Count(ctx, board, "w"); return err },
+		"count": func(ctx context.Context) error { _, err := r.Count(ctx, board, "w"); return err },
+		"lookup": func(ctx context.Context) error {
+			_, _, err := r.Lookup(ctx, Query{Board: board, Window: "w"}, []string{"p", "q"})
+			return err
+		},
+		"rank of": func(ctx context.Context) error {
+			_, _, err := r.RankOf(ctx, Query{Board: board, Window: "w"}, 7)
+			return err
+		},
 		"rebuild": func(ctx context.Context) error { return r.Rebuild(ctx, board, "w") },
 	}
 }
@@ -710,6 +720,7 @@ func TestOneRoundTrip(t *testing.T) {
 		calls := reads(r, "best")
 		delete(calls, "rebuild")
 		calls["project"] = func(ctx context.Context) error { return r.Project(ctx, rows) }
+		calls["agree"] = func(ctx context.Context) error { _, _, err := r.Agree(ctx, "best", "w", 0, rows[:1]); return err }
 		for _, call := range calls {
 			require.NoError(t, call(t.Context())) // loads the scripts
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -34,6 +35,78 @@ func (w window) readSQL(ctx context.Context, db *store.DB, limit int, at spot) (
 	if err != nil {
 		return stretch{}, fmt.Errorf("read ranking from SQL: %w", err)
 	}
+	return got, nil
+}
+
+// lookupSQL gives the rows of some players in ranking order. It goes over the window once, from one of them to the next.
+func (w window) lookupSQL(ctx context.Context, db *store.DB, viewer string, players []string) (stretch, error) {
+	var got stretch
+	err := db.Snapshot(ctx, func(q store.Queries) error {
+		in := reader{q, w, viewer}
+		var err error
+		if got.count, err = in.count(ctx, "1 = 1"); err != nil || len(players) == 0 {
+			return err
+		}
+		of := make([]any, len(players))
+		for i, player := range players {
+			of[i] = player
+		}
+		if got.rows, err = in.rows(ctx, "player_id IN "+q.Dialect.In(len(of), 1), of, 0, len(of)); err != nil {
+			return err
+		}
+		var passed int64
+		last := point{standing: math.MinInt64}
+		advance := func(to point) error {
+			n, err := in.count(ctx, "standing >= ? AND standing <= ? AND NOT "+notAfter+" AND "+notAfter,
+				slices.Concat([]any{last.standing, to.standing}, last.args(), to.args())...)
+			passed, last = passed+n, to
+			return err
+		}
+		for i := range got.rows {
+			row := &got.rows[i]
+			at := point{standing(w.order, row.Score), row.AchievedAt.UnixMilli(), row.Player}
+			if i > 0 && got.rows[i-1].Score == row.Score {
+				row.TiedRank = got.rows[i-1].TiedRank
+			} else if err := advance(point{standing: at.standing, achieved: -1}); err != nil {
+				return err
+			} else {
+				row.TiedRank = passed + 1
+			}
+			if err := advance(at); err != nil {
+				return err
+			}
+			row.Rank = passed
+		}
+		return nil
+	})
+	if err != nil {
+		return stretch{}, fmt.Errorf("look up players in SQL: %w", err)
+	}
+	return got, nil
+}
+
+// rankSQL says where a score would be that was reached now.
+func (w window) rankSQL(ctx context.Context, db *store.DB, viewer string, score int64) (stretch, error) {
+	row := Ranked{Score: score}
+	var got stretch
+	err := db.Snapshot(ctx, func(q store.Queries) error {
+		in := reader{q, w, viewer}
+		var err error
+		if got.count, err = in.count(ctx, "1 = 1"); err != nil {
+			return err
+		}
+		if row.Rank, err = in.count(ctx, "standing <= ?", standing(w.order, score)); err != nil {
+			return err
+		}
+		row.TiedRank, err = in.count(ctx, "standing < ?", standing(w.order, score))
+		return err
+	})
+	if err != nil {
+		return stretch{}, fmt.Errorf("find the rank of a score in SQL: %w", err)
+	}
+	row.Rank++
+	row.TiedRank++
+	got.rows = []Ranked{row}
 	return got, nil
 }
 

@@ -57,6 +57,7 @@ func checkView(t require.TestingT, r *Ranking, q Query, rows []Row, hidden map[s
 	n, err := r.Count(ctxOf(t), q.Board, q.Window)
 	require.NoError(t, err)
 	require.Equal(t, int64(len(visibleTo("", rows, hidden))), n)
+	checkLookups(t, r, q, want, slices.Sorted(maps.Keys(hidden)))
 }
 
 // TestVisibilityModel hides, shows, scores, projects late or twice, loses and rebuilds in any order, by two processes, and compares
@@ -143,6 +144,7 @@ func TestVisibilityModel(t *testing.T) {
 				require.NoError(t, r.Resume(ctxOf(t)))
 				require.NoError(t, r.Project(ctxOf(t), rapid.Permutation(late).Draw(t, "deliveries")))
 				checkView(t, r, q, rows, hidden)
+				checkAgreement(t, r, q.Board, window, allRows(t, db, q.Board, window))
 				listed, err := r.Hidden(ctxOf(t))
 				require.NoError(t, err)
 				maps.DeleteFunc(hidden, func(_ string, is bool) bool { return !is })
