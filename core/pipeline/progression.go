@@ -3,10 +3,15 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/go-json-experiment/json"
 	"golang.org/x/sync/errgroup"
 
 	"liveops/core/bus"
@@ -113,9 +118,9 @@ func (p *Progression) scores(ctx context.Context, tx *store.Tx, effects []*progr
 			continue
 		}
 		for _, board := range current.Fed(submitted) {
-			open := windows.At(board, e.At)
+			open := taking(windows, board, e)
 			if effect.Fresh {
-				closed, err := missed(current, calendars, board, e.At, open)
+				closed, err := missed(current, calendars, board, e, open)
 				if err != nil {
 					return nil, err
 				}
@@ -123,10 +128,14 @@ func (p *Progression) scores(ctx context.Context, tx *store.Tx, effects []*progr
 					effect.Notes = append(effect.Notes, progression.Note{Code: fault.WindowClosed, Ref: board, Amount: closed})
 				}
 			}
+			metadata, err := kept(current.Boards[board].Entry, e.Event)
+			if err != nil {
+				return nil, err
+			}
 			for _, w := range open {
 				scores = append(scores, leaderboard.Score{
 					Board: board, Window: w.ID, Player: e.PlayerID, Score: points,
-					At: e.At, Seq: e.Seq, EventID: e.ID, Fresh: effect.Fresh,
+					At: e.At, Seq: e.Seq, EventID: e.ID, Metadata: metadata, Fresh: effect.Fresh,
 				})
 			}
 		}
@@ -134,9 +143,51 @@ func (p *Progression) scores(ctx context.Context, tx *store.Tx, effects []*progr
 	return scores, nil
 }
 
-// missed counts the windows of a board that an instant lies in and that are closed to it. Between two seasons there is no
-// season window, so none is missed. The calendar is only asked where a cadence has no open window.
-func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board string, at time.Time, open []season.Window) (int64, error) {
+// taking gives the windows of a board that an event's time lies in and that take entries; of these only the one it names, where it
+// names one.
+func taking(windows season.Set, board string, e event.Accepted) []season.Window {
+	open := windows.At(board, e.At)
+	named, names := e.Data[event.WindowID]
+	return slices.DeleteFunc(open, func(w season.Window) bool { return names && w.ID != named })
+}
+
+// kept gives the fields of an event that the entries of a board keep, as a JSON object in their order; "" where it has none. What is
+// not as small as the catalog has it, because the gateway had another one, is left out.
+func kept(fields []string, e event.Event) (string, error) {
+	var members []string
+	for _, field := range fields {
+		value, has := e.Data[field]
+		if n, is := e.Int(field); is {
+			value = n
+		}
+		switch value.(type) {
+		case string, bool, int64:
+		default:
+			has = false
+		}
+		if !has {
+			continue
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return "", fmt.Errorf("keep field %s of a score: %w", field, err)
+		}
+		members = append(members, strconv.Quote(field)+":"+string(text))
+	}
+	object := "{" + strings.Join(members, ",") + "}"
+	if len(members) == 0 || utf8.RuneCountInString(object) > leaderboard.MaxMetadata {
+		return "", nil
+	}
+	return object, nil
+}
+
+// missed counts the windows of a board that an event would count in and that are closed to it: the one it names, or those that its
+// time lies in. Between two seasons there is no season window, so none is missed. The calendar is only asked where a cadence
+// has no open window.
+func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board string, e event.Accepted, open []season.Window) (int64, error) {
+	if _, names := e.Data[event.WindowID]; names {
+		return int64(1 - min(1, len(open))), nil
+	}
 	var closed int64
 	for _, cadence := range c.Boards[board].Windows {
 		if slices.ContainsFunc(open, func(w season.Window) bool { return w.Cadence == cadence }) {
@@ -150,7 +201,7 @@ func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board str
 			}
 			calendars[board] = calendar
 		}
-		if _, is := calendar.At(cadence, at); is {
+		if _, is := calendar.At(cadence, e.At); is {
 			closed++
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
+	"liveops/core/catalog"
+	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/leaderboard"
 	"liveops/core/receipt"
@@ -225,4 +227,105 @@ func TestAScoreThatIsRankedNowhere(t *testing.T) {
 	require.Equal(t, []string{"field-type score 0"}, p.notes(t, "ada", "none"))
 	require.Empty(t, p.rows(t, "entry"), "a score that is not there is not 0")
 	require.Zero(t, p.metrics(t)["event_to_rank_seconds"])
+}
+
+// TestAScoreForOneWindow counts a score that names a window in that one alone, or nowhere.
+func TestAScoreForOneWindow(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p := newPath(t, db, rdb)
+		in := func(id, window string, at time.Time) event.Accepted {
+			return accepted("ada", id, event.ScoreSubmitted, at, map[string]any{"board": "points", "score": 1.0, event.WindowID: window})
+		}
+		season := time.Date(2026, 11, 19, 12, 0, 0, 0, time.UTC)
+		p.at(season)
+		p.layOut(t)
+		_, err := p.progression.Apply(t.Context(), batch(t, in("day", "2026-11-19", season), in("season", "s1", season), in("all", "all_time", season)))
+		require.NoError(t, err)
+		require.Equal(t, []string{"window-closed best 1"}, p.notes(t, "ada", "day"))
+		require.Equal(t, []string{"window-closed best 1"}, p.notes(t, "ada", "season"))
+		require.Equal(t, []string{"window-closed points 1"}, p.notes(t, "ada", "all"))
+		require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "points", "2026-11-19"))
+		require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "points", "s1"))
+		require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "best", "all_time"))
+
+		p.at(time.Date(2026, 11, 20, 0, 5, 0, 0, time.UTC)) // the day and the season are over, and take late scores for a while
+		p.layOut(t)
+		last := time.Date(2026, 11, 19, 23, 59, 59, 0, time.UTC)
+		today := time.Date(2026, 11, 20, 0, 1, 0, 0, time.UTC)
+		events := batch(t,
+			in("late", "s1", last), in("too-late", "s1", today), in("next", "2026-11-20", last), in("none", "", today), in("never", "2026-W47", today))
+		for range 2 { // delivered twice
+			_, err = p.progression.Apply(t.Context(), events)
+			require.NoError(t, err)
+			require.Equal(t, []string{"window-closed best 1"}, p.notes(t, "ada", "late"))
+			for _, id := range []string{"too-late", "next", "none", "never"} {
+				require.Equal(t, []string{"window-closed best 1", "window-closed points 1"}, p.notes(t, "ada", id), id)
+			}
+			require.Equal(t, []string{"1 ada 2"}, p.ranks(t, "points", "s1"))
+			require.Equal(t, []string{"1 ada 1"}, p.ranks(t, "points", "2026-11-19"))
+			require.Empty(t, p.ranks(t, "points", "2026-11-20"), "it does not leak into another window")
+		}
+
+		p.at(noon)
+		p.layOut(t)
+		_, err = p.progression.Apply(t.Context(), batch(t, in("over", "s1", last)))
+		require.NoError(t, err)
+		require.Equal(t, []string{"window-closed best 1", "window-closed points 1"}, p.notes(t, "ada", "over"))
+	})
+}
+
+// TestEntriesKeepFieldsOfTheirScore finds what an entry keeps where it is read and where it is archived.
+func TestEntriesKeepFieldsOfTheirScore(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p := newPath(t, db, rdb)
+		text := strings.NewReplacer(
+			"windows: [all_time]}", "windows: [all_time], entry: [won, hero, level]}",
+			"boss_killed: {every: 10s}", `boss_killed: {every: 10s}
+  score_submitted:
+    fields:
+      won: {type: boolean, optional: true}
+      hero: {type: string, length: 64, optional: true}
+      level: {optional: true}
+      other: {optional: true}`).Replace(game)
+		var err error
+		p.game, err = catalog.Parse([]byte(text))
+		require.NoError(t, err)
+		p.layOut(t)
+		played := func(player, id string, score float64, data map[string]any) event.Accepted {
+			data["board"], data["score"] = "points", score
+			return accepted(player, id, event.ScoreSubmitted, noon, data)
+		}
+		hostile := strings.Repeat("\u0001\"\\", 400)
+		_, err = p.progression.Apply(t.Context(), batch(t,
+			played("ada", "a1", 5, map[string]any{"hero": "mage:\"x\"\n", "level": 3.0, "won": false, "other": 1.0}),
+			played("ada", "a2", 4, map[string]any{"hero": "rogue"}),
+			played("bob", "b1", 3, map[string]any{"hero": nil, "level": 0.5, "won": []any{}, "other": 1.0}),
+			played("cyd", "c1", 2, map[string]any{"level": -9007199254740991.0, "hero": "\u00fc"}),
+			played("eve", "e1", 1, map[string]any{"hero": hostile, "won": true}),
+		))
+		require.NoError(t, err)
+		want := []string{`{"won":false,"hero":"mage:\"x\"\n","level":3}`, "", `{"hero":"` + "\u00fc" + `","level":-9007199254740991}`, ""}
+		without, err := leaderboard.NewRanking(deadRedis(t), db, p.ranking.Entries, []byte(strings.Repeat("c", 32)))
+		require.NoError(t, err)
+		for name, r := range map[string]*leaderboard.Ranking{"redis": p.ranking, "sql": without} {
+			page, err := r.Top(t.Context(), leaderboard.Query{Board: "best", Window: "all_time", Limit: 9})
+			require.NoError(t, err)
+			var got []string
+			for _, row := range page.Rows {
+				got = append(got, row.Metadata)
+			}
+			require.Equal(t, want, got, name)
+		}
+		page, err := p.ranking.Top(t.Context(), leaderboard.Query{Board: "points", Window: "2026-11-22", Limit: 1})
+		require.NoError(t, err)
+		require.Empty(t, page.Rows[0].Metadata, "this board keeps nothing")
+		var kept []string
+		require.NoError(t, p.ranking.Entries.Each(t.Context(), db.Queries, "best", "all_time", func(row leaderboard.Row) error {
+			kept = append(kept, row.Metadata)
+			return nil
+		}))
+		require.Equal(t, want, kept)
+	})
 }
