@@ -46,10 +46,11 @@ $(TOOLS)/golangci-lint:
 $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-bench: ## the speed of the gateway, publishing, the stages, a rebuild and the close of a window, each beside its floor in the same run; what fairness costs
+bench: ## the speed of the gateway, publishing, the stages, the rankings and the close of a window, each beside its floor in the same run; what fairness costs
 	go test -run '^$$' -bench BenchmarkPublish -benchtime 3x ./core/bus/servicebus
 	go test -run '^$$' -bench BenchmarkLadder -benchtime 1s ./core/fairness
 	go run ./local/servers -- go test -p 1 -run '^$$' -bench 'BenchmarkFairness|BenchmarkRedisPerPlayer' -benchtime 3s ./core/pipeline ./core/fairness
+	go run ./local/servers -- go test -run '^$$' -bench BenchmarkRanking -benchtime 100x -timeout 20m ./core/leaderboard
 	go run ./local/servers -- go test -run '^$$' -bench BenchmarkAccept -benchtime 3s ./local/stack
 	go run ./local/servers --durable -- go test -p 1 -run '^$$' -bench 'BenchmarkProgression|BenchmarkRebuild' -benchtime 8s \
 		-timeout 20m ./core/pipeline ./core/leaderboard
