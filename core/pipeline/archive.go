@@ -223,7 +223,7 @@ func (s Standings) EachStanding(
 		}
 		c.add(ctx, row)
 		return each(season.Standing{
-			Rank: rank, TiedRank: tied, Player: row.Player, Score: row.Score, AchievedAt: row.AchievedAt, EventID: row.EventID,
+			Rank: rank, TiedRank: tied, Player: row.Player, Score: row.Score, AchievedAt: row.AchievedAt, EventID: row.EventID, Metadata: row.Metadata,
 		})
 	})
 	if err != nil {

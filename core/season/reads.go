@@ -119,11 +119,7 @@ func (w *Windows) Page(ctx context.Context, board, window string, afterRank int6
 		}
 		return nil, err
 	}
-	standings := make([]Standing, len(rows))
-	for i, r := range rows {
-		standings[i] = r.Standing
-	}
-	return standings, nil
+	return standings(rows), nil
 }
 
 // PageBefore gives the at most limit standings of an archived window that end before a rank, in order of rank. It is otherwise
@@ -143,6 +139,30 @@ func (w *Windows) PageBefore(ctx context.Context, board, window string, beforeRa
 func (w *Windows) Player(ctx context.Context, board, window, player string) (Standing, error) {
 	_, row, err := find(ctx, w.DB.Queries, board, window, player)
 	return row.Standing, err
+}
+
+// Lookup gives the final places of some players, those that have one that is kept, in order of rank.
+func (w *Windows) Lookup(ctx context.Context, board, window string, players []string) ([]Standing, error) {
+	if len(players) == 0 {
+		return nil, nil
+	}
+	args := make([]any, len(players))
+	for i, player := range players {
+		args[i] = player
+	}
+	rows, err := readRows(ctx, w.DB.Queries, `e.player_id IN `+w.DB.Dialect.In(len(players), 1)+` ORDER BY e.position`, board, window, args...)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return standings(rows), nil
+}
+
+func standings(rows []Row) []Standing {
+	list := make([]Standing, len(rows))
+	for i, r := range rows {
+		list[i] = r.Standing
+	}
+	return list
 }
 
 // find gives a player's row and the header of its archive.
