@@ -45,6 +45,7 @@ import (
 const (
 	invocationDeadline = 45 * time.Second
 	requestDeadline    = 10 * time.Second
+	exportDeadline     = 3 * time.Minute // a load balancer of Azure cuts a connection after four
 	drain              = 10 * time.Second
 )
 
@@ -104,11 +105,15 @@ type App struct {
 	rejected *rejected.Store
 	records  *fairness.Records
 	receipts *receipt.Keys
+	sealer   *season.Sealer
 	ledger   *progression.Ledger
 	players  *progression.Cache
 	mailbox  *mailbox.Mailbox
 	windows  *season.Windows
 	ranking  *leaderboard.Ranking
+
+	aged        aged        // answers of reads that may be old
+	openWindows openWindows // of the boards
 
 	edge        http.Handler // the routes
 	gateway     *pipeline.Gateway
@@ -193,13 +198,12 @@ func New(config Config, options Options) (*App, error) {
 	a.ranking.SQLReads = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
 		Name: "leaderboard_sql_reads_total", Help: "Reads of rankings that SQL answered because Redis could not.",
 	})
+	a.rewards = &pipeline.Rewards{
+		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
+	}
 	a.windows = &season.Windows{
 		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Catalog: current,
-		Standings: pipeline.Standings{Entries: entries, DB: a.db, Log: options.Log}, Rewards: noRewards{}, Owner: owner(),
-	}
-	if a.windows.Sealer, err = sealer(config.ReceiptKeys); err != nil {
-		a.Close()
-		return nil, err
+		Standings: pipeline.Standings{Entries: entries, DB: a.db, Rankings: a.ranking, Log: options.Log}, Rewards: a.rewards, Sealer: a.sealer, Owner: owner(),
 	}
 	a.ranking.Served = pipeline.Served(a.windows)
 
@@ -220,9 +224,6 @@ func New(config Config, options Options) (*App, error) {
 	a.progression = &pipeline.Progression{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
-	}
-	a.rewards = &pipeline.Rewards{
-		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Metrics: metrics, Log: options.Log,
@@ -251,6 +252,9 @@ func (a *App) open() (err error) {
 	if a.receipts, err = receipt.NewKeys(a.config.ReceiptKeys[0], a.config.ReceiptKeys[1:]...); err != nil {
 		return fmt.Errorf("RECEIPT_SECRET: %w", err)
 	}
+	if a.sealer, err = season.NewSealer(a.config.ArchiveKeys[0], a.config.ArchiveKeys[1:]...); err != nil {
+		return fmt.Errorf("ARCHIVE_SECRET: %w", err)
+	}
 	database := store.Options{TLS: a.config.DBTLS, MaxConns: a.config.DBMaxConns, Registerer: a.registry}
 	if a.db, err = database.Open(a.config.DBURL); err != nil {
 		return fmt.Errorf("DB_URL: %w", err)
@@ -267,22 +271,6 @@ func (a *App) open() (err error) {
 		err = errors.New("BUS_KIND=memory: this program has no broker of its own, `liveops dev` has")
 	}
 	return err
-}
-
-// sealer seals archives with keys that are derived from the secrets of receipts and are none of theirs.
-func sealer(keys []receipt.Key) (*season.Sealer, error) {
-	retired := make([]season.Key, len(keys))
-	for i, k := range keys {
-		retired[i] = season.Key{Secret: k.Secret}
-	}
-	return season.NewSealer(retired[0], retired[1:]...)
-}
-
-// noRewards grants nothing and says so: a window whose places bring something stays archived.
-type noRewards struct{}
-
-func (noRewards) Grant(context.Context, season.Header, []season.Win) error {
-	return errors.New("there is nothing that grants rewards")
 }
 
 // owner names this process on leases: on Kubernetes the host name is the pod's.

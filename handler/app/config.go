@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"liveops/core/receipt"
+	"liveops/core/season"
 	"liveops/core/signing"
 	"liveops/core/store"
 )
@@ -39,6 +40,7 @@ type Config struct {
 	Hold             time.Duration
 	Keys             []signing.Key
 	ReceiptKeys      []receipt.Key
+	ArchiveKeys      []season.Key // the first seals, the others are retired
 	CursorSecret     []byte
 }
 
@@ -169,6 +171,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	}
 	c.Keys = s.signingKeys()
 	c.ReceiptKeys = s.receiptKeys()
+	c.ArchiveKeys = s.archiveKeys()
 	c.CursorSecret = []byte(s.required("CURSOR_SECRET", "at least 32 bytes; signs the cursors of leaderboard pages"))
 	if n := len(c.CursorSecret); n > 0 && n < minSecret {
 		s.problem("CURSOR_SECRET has %d bytes, at least %d are needed", n, minSecret)
@@ -221,6 +224,21 @@ func (s *source) receiptKeys() []receipt.Key {
 	if len(keys) > 1 && len(s.problems) == before {
 		if _, err := receipt.NewKeys(keys[0], keys[1:]...); err != nil {
 			s.problem("RECEIPT_SECRET: %w", err)
+		}
+	}
+	return keys
+}
+
+// archiveKeys reads ARCHIVE_SECRET: the first seals, of the others the public keys are still told.
+func (s *source) archiveKeys() []season.Key {
+	before := len(s.problems)
+	var keys []season.Key
+	for _, secret := range s.secrets("ARCHIVE_SECRET", s.required("ARCHIVE_SECRET", "at least 32 bytes; seals the archives of leaderboards")) {
+		keys = append(keys, season.Key{Secret: secret})
+	}
+	if len(keys) > 1 && len(s.problems) == before {
+		if _, err := season.NewSealer(keys[0], keys[1:]...); err != nil {
+			s.problem("ARCHIVE_SECRET: %w", err)
 		}
 	}
 	return keys

@@ -17,7 +17,7 @@ func (a *App) events(batch bool) web.Handler {
 	if batch {
 		route += "/batch"
 	}
-	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+	return a.bounded(requestDeadline, func(w http.ResponseWriter, r *http.Request) error {
 		c, err := a.verify(r, event.MaxBody, []signing.Class{signing.Server, signing.Client})
 		if err != nil {
 			return err

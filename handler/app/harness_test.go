@@ -41,6 +41,7 @@ events:
 xp: {table: [0, 100]}
 boards:
   open-board: {operator: sum, order: desc, zone: UTC, windows: [daily], public: true}
+  aged-board: {operator: best, windows: [all_time], public: true, age: 1m, metadata: {title: Old}}
   shut-board: {operator: sum, order: desc, zone: UTC, windows: [daily]}
 `
 
@@ -79,7 +80,7 @@ func newEnvironment(t *testing.T) *environment {
 	return &environment{
 		settings: map[string]string{
 			"DB_URL": url, "REDIS_URL": "redis://" + server.Addr(), "BUS_KIND": "memory", "CATALOG_FILE": catalog,
-			"HMAC_KEYS": string(text), "RECEIPT_SECRET": secret("receipt"), "CURSOR_SECRET": secret("cursor"),
+			"HMAC_KEYS": string(text), "RECEIPT_SECRET": secret("receipt"), "ARCHIVE_SECRET": secret("archive"), "CURSOR_SECRET": secret("cursor"),
 			"METRICS_ADDR": "off", "BATCH_HOLD": "0s",
 		},
 		redis: server, log: &logs{}, clock: clock,
@@ -144,8 +145,13 @@ type client struct {
 	app     *App
 }
 
-// request makes one, signed with the key of a class unless that is empty.
+// request makes one at noon, signed with the key of a class unless that is empty.
 func request(t *testing.T, class signing.Class, method, target string, body []byte) *http.Request {
+	t.Helper()
+	return requestAt(t, noon, class, method, target, body)
+}
+
+func requestAt(t *testing.T, at time.Time, class signing.Class, method, target string, body []byte) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, target, bytes.NewReader(body))
 	require.NoError(t, err)
@@ -154,7 +160,7 @@ func request(t *testing.T, class signing.Class, method, target string, body []by
 		r.Header.Set("Idempotency-Key", signing.NewNonce())
 	}
 	if class != "" {
-		require.NoError(t, signing.SignHTTP(r, key(class), body, noon, signing.NewNonce()))
+		require.NoError(t, signing.SignHTTP(r, key(class), body, at, signing.NewNonce()))
 	}
 	return r
 }
@@ -167,6 +173,17 @@ func (c *client) ask(class signing.Class, method, target, body string) (int, map
 	answer := map[string]any{}
 	require.NoError(c.t, json.Unmarshal(w.Body.Bytes(), &answer), "%s", w.Body)
 	return w.Code, answer
+}
+
+// answered gives an unsigned answer, which must be a good one, as T reads it.
+func answered[T any](c *client, target string) T {
+	c.t.Helper()
+	w := httptest.NewRecorder()
+	c.handler.ServeHTTP(w, request(c.t, "", http.MethodGet, target, nil))
+	require.Equal(c.t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
+	var answer T
+	require.NoError(c.t, json.Unmarshal(w.Body.Bytes(), &answer), "%s", w.Body)
+	return answer
 }
 
 // invoke calls a queue function with messages, as the host does, and gives the status.

@@ -17,6 +17,7 @@ import (
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/pipeline"
+	"liveops/core/season"
 	"liveops/core/signing"
 	"liveops/handler/azfunc"
 	"liveops/handler/web"
@@ -74,12 +75,19 @@ func (a *App) routes() []web.Route {
 		{Method: "POST", Pattern: "/v1/players/{player}/mailbox/{mail}/claim", Handler: a.once(everyone, a.claimMail)},
 
 		{Method: "GET", Pattern: "/v1/leaderboards", Handler: a.signed(everyone, a.boards)},
-		{Method: "GET", Pattern: "/v1/leaderboards/{board}", Handler: a.public(everyone, a.board)},
-		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}", Handler: a.public(everyone, a.ranked)},
-		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}/around", Handler: a.public(everyone, a.around)},
-		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives/{window}", Handler: a.public(everyone, a.archived)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}", Handler: a.public(everyone, a.reads(a.page))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players", Handler: a.public(everyone, a.reads(a.lookup))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}", Handler: a.public(everyone, a.reads(a.ranked))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/players/{player}/around", Handler: a.public(everyone, a.reads(a.around))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/rank", Handler: a.public(everyone, a.reads(a.rankOf))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives", Handler: a.public(everyone, a.archives)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives/{window}", Handler: a.public(everyone, a.reads(a.archived))},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives/{window}/players/{player}", Handler: a.public(everyone, a.proof)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/archives/{window}/export", Handler: a.exported(a.export)},
+		{Method: "GET", Pattern: "/v1/leaderboards/{board}/hall-of-fame", Handler: a.public(everyone, a.hallOfFame)},
 
 		{Method: "GET", Pattern: "/v1/receipts/{player}/{event}", Handler: a.signed(everyone, a.receipt)},
+		{Method: "GET", Pattern: "/v1/receipts/keys", Handler: a.sealKeys},
 		{Method: "POST", Pattern: "/v1/receipts/verify", Handler: a.signed(everyone, a.verifyReceipt)},
 
 		{Method: "GET", Pattern: "/v1/operations/rejected", Handler: a.signed(operators, a.listRejected)},
@@ -97,6 +105,12 @@ func (a *App) routes() []web.Route {
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/shadow-ban", Handler: a.signed(operators, a.impose(fairness.ActionShadowBan))},
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/ban", Handler: a.signed(operators, a.impose(fairness.ActionBan))},
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/unban", Handler: a.signed(operators, a.decide(fairness.ActionUnban))},
+
+		{Method: "GET", Pattern: "/v1/operations/windows", Handler: a.signed(operators, a.listWindows)},
+		{Method: "GET", Pattern: "/v1/operations/windows/{board}/{window}", Handler: a.signed(operators, a.showWindow)},
+		{Method: "POST", Pattern: "/v1/operations/windows/{board}/{window}/close", Handler: a.signed(operators, a.orderWindow(season.ActionClose))},
+		{Method: "POST", Pattern: "/v1/operations/windows/{board}/{window}/extend", Handler: a.signed(operators, a.orderWindow(season.ActionExtend))},
+		{Method: "POST", Pattern: "/v1/operations/windows/{board}/{window}/rebuild", Handler: a.signed(operators, a.orderWindow(season.ActionRebuild))},
 
 		{Method: "GET", Pattern: "/v1/time", Handler: a.time},
 		{Method: "GET", Pattern: "/healthz", Handler: a.healthz, Quiet: true},
@@ -139,9 +153,9 @@ func (a *App) verify(r *http.Request, limit int64, classes []signing.Class) (cal
 
 // bounded gives a handler the request's deadline. One that misses it because a dependency is slow answers like one that is
 // down. Whoever was not proven is counted.
-func (a *App) bounded(next web.Handler) web.Handler {
+func (a *App) bounded(deadline time.Duration, next web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		ctx, stop := context.WithTimeout(r.Context(), requestDeadline)
+		ctx, stop := context.WithTimeout(r.Context(), deadline)
 		defer stop()
 		err := next(w, r.WithContext(ctx))
 		if errors.Is(err, fault.Unauthenticated) {
@@ -160,7 +174,16 @@ type handler func(w http.ResponseWriter, r *http.Request, c caller) error
 // signed lets in requests signed with a key of one of the classes, each once, at the rate of the key. A game client's key reads
 // nothing about a player who is banned.
 func (a *App) signed(classes []signing.Class, next handler) web.Handler {
-	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+	return a.signedWithin(requestDeadline, classes, next)
+}
+
+// exported is signed, by a key that is trusted, for answers that are as long as a window.
+func (a *App) exported(next handler) web.Handler {
+	return a.signedWithin(exportDeadline, []signing.Class{signing.Server, signing.Admin}, next)
+}
+
+func (a *App) signedWithin(deadline time.Duration, classes []signing.Class, next handler) web.Handler {
+	return a.bounded(deadline, func(w http.ResponseWriter, r *http.Request) error {
 		c, err := a.verify(r, smallBody, classes)
 		if err != nil {
 			return err
@@ -189,7 +212,7 @@ func (a *App) signed(classes []signing.Class, next handler) web.Handler {
 // key: while the gate knows it, a repeat gets the answer of the first, byte for byte. A fault is not kept, so that what could not
 // be done is tried again. A blocked player is kept out whoever speaks for him, as he is from sending events.
 func (a *App) once(classes []signing.Class, next func(r *http.Request, player string) (any, error)) web.Handler {
-	return a.bounded(func(w http.ResponseWriter, r *http.Request) error {
+	return a.bounded(requestDeadline, func(w http.ResponseWriter, r *http.Request) error {
 		c, err := a.verify(r, smallBody, classes)
 		if err != nil {
 			return err
@@ -304,7 +327,7 @@ func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
 // public is signed, but lets unsigned requests in when the board allows it.
 func (a *App) public(classes []signing.Class, next handler) web.Handler {
 	signed := a.signed(classes, next)
-	unsigned := a.bounded(func(w http.ResponseWriter, r *http.Request) error { return next(w, r, caller{}) })
+	unsigned := a.bounded(requestDeadline, func(w http.ResponseWriter, r *http.Request) error { return next(w, r, caller{}) })
 	return func(w http.ResponseWriter, r *http.Request) error {
 		board, known := a.catalog.Load().Boards[r.PathValue("board")]
 		if r.Header.Get(signing.HeaderSignature) == "" && (board.Public || !known) { // nobody needs a key to learn that there is no such board

@@ -13,11 +13,20 @@ import (
 
 // JSON answers with v as JSON. Nothing was written when v cannot be encoded. The same value always gives the same bytes.
 func JSON(w http.ResponseWriter, status int, v any) error {
+	answer, err := Encode(status, v)
+	if err != nil {
+		return err
+	}
+	return answer.Send(w)
+}
+
+// Encode is the answer that JSON gives.
+func Encode(status int, v any) (Answer, error) {
 	body, err := encode(v)
 	if err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
+		return Answer{}, fmt.Errorf("encode the answer: %w", err)
 	}
-	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}.Send(w)
+	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
 }
 
 // Body reads the JSON body of a request as it was sent, at most limit bytes of it. It checks what the headers say about the

@@ -18,6 +18,7 @@ import (
 type Secrets struct {
 	Keys       []Key  `json:"hmac_keys"`
 	Receipt    string `json:"receipt_secret"`
+	Archive    string `json:"archive_secret"`
 	Cursor     string `json:"cursor_secret"`
 	ServiceBus string `json:"servicebus_key"`
 }
@@ -58,15 +59,17 @@ func loadSecrets(dir string) (Secrets, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return Secrets{}, fmt.Errorf("%s: %w", file, err)
 	}
-	if s.ServiceBus == "" { // the directory is older than this key
-		s.ServiceBus = secret()
-		err = s.save(file)
+	for _, younger := range []*string{&s.ServiceBus, &s.Archive} {
+		if *younger == "" { // the directory is older than this key
+			*younger = secret()
+			err = s.save(file)
+		}
 	}
 	return s, err
 }
 
 func makeSecrets(file string) (Secrets, error) {
-	s := Secrets{Receipt: secret(), Cursor: secret(), ServiceBus: secret()}
+	s := Secrets{Receipt: secret(), Archive: secret(), Cursor: secret(), ServiceBus: secret()}
 	for _, class := range []signing.Class{signing.Server, signing.Client, signing.Admin} {
 		s.Keys = append(s.Keys, Key{ID: "dev-" + string(class), Class: class, Secrets: []string{secret()}})
 	}
