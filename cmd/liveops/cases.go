@@ -197,8 +197,8 @@ type order struct {
 	operator
 }
 
-// send posts an order and says what is on record of it.
-func (o order) send(ctx context.Context, t *terminal, path string, members map[string]string) error {
+// send posts an order and reads what is on record of it.
+func (o order) send(ctx context.Context, path string, members map[string]string, done any) error {
 	me, err := o.signed(identity(o.operator))
 	if err != nil {
 		return err
@@ -211,9 +211,17 @@ func (o order) send(ctx context.Context, t *terminal, path string, members map[s
 	if err != nil {
 		return err
 	}
-	var done shownAction
-	if err := me.do(ctx, http.MethodPost, "/v1/operations/cases"+path, body, &done); err != nil {
+	if err := me.do(ctx, http.MethodPost, path, body, done); err != nil {
 		return fmt.Errorf("%w (to try the same order again: --order %s)", err, me.idempotency)
+	}
+	return nil
+}
+
+// about sends an order about a case and says what is on record of it.
+func (o order) about(ctx context.Context, t *terminal, path string, members map[string]string) error {
+	var done shownAction
+	if err := o.send(ctx, "/v1/operations/cases"+path, members, &done); err != nil {
+		return err
 	}
 	t.out.printf("%s  %s  %s  %s\n", done.CaseID, done.At, done.Action, done.Text)
 	return nil
@@ -226,7 +234,7 @@ type casesOpen struct {
 }
 
 func (c casesOpen) Run(ctx context.Context, t *terminal) error {
-	return c.send(ctx, t, "", map[string]string{"player_id": c.Player, "reason": c.Reason})
+	return c.about(ctx, t, "", map[string]string{"player_id": c.Player, "reason": c.Reason})
 }
 
 type caseComment struct {
@@ -236,7 +244,7 @@ type caseComment struct {
 }
 
 func (c caseComment) Run(ctx context.Context, t *terminal) error {
-	return c.send(ctx, t, "/"+url.PathEscape(c.ID)+"/comment", map[string]string{"text": c.Text})
+	return c.about(ctx, t, "/"+url.PathEscape(c.ID)+"/comment", map[string]string{"text": c.Text})
 }
 
 // verdict is the arguments of commands that decide a case.
@@ -247,7 +255,7 @@ type verdict struct {
 }
 
 func (v verdict) decide(ctx context.Context, t *terminal, action string) error {
-	return v.send(ctx, t, "/"+url.PathEscape(v.ID)+"/"+action, map[string]string{"reason": v.Reason})
+	return v.about(ctx, t, "/"+url.PathEscape(v.ID)+"/"+action, map[string]string{"reason": v.Reason})
 }
 
 type (
@@ -274,7 +282,7 @@ func (s sentence) impose(ctx context.Context, t *terminal, action string) error 
 	if s.Until != "" {
 		members["until"] = s.Until
 	}
-	return s.send(ctx, t, "/"+url.PathEscape(s.ID)+"/"+action, members)
+	return s.about(ctx, t, "/"+url.PathEscape(s.ID)+"/"+action, members)
 }
 
 type (

@@ -89,22 +89,47 @@ func (a address) signed(i identity) (client, error) {
 	return client{url: strings.TrimSuffix(a.URL, "/"), key: &key}, err
 }
 
-// do makes a request and reads the answer into answer. Any answer but 2xx is an error. A system whose clock stands elsewhere is
-// asked once more, at its own time.
-func (c client) do(ctx context.Context, method, path string, body []byte, answer any) error {
-	err := c.doAt(ctx, time.Now(), method, path, body, answer)
-	if p, is := errors.AsType[*replay.Problem](err); is && p.Code == string(fault.TimestampOutside) && p.ServerTime > 0 {
-		return c.doAt(ctx, time.Unix(p.ServerTime, 0), method, path, body, answer)
+// maybeSigned is a client with the key of an identity, or without one where none is given.
+func (a address) maybeSigned(i optionalIdentity) (client, error) {
+	if i.SecretFile == "" {
+		return client{url: strings.TrimSuffix(a.URL, "/")}, nil
 	}
-	return err
+	return a.signed(identity(i))
 }
 
-func (c client) doAt(ctx context.Context, now time.Time, method, path string, body []byte, answer any) error {
+// do makes a request and reads the answer into answer. Any answer but 2xx is an error.
+func (c client) do(ctx context.Context, method, path string, body []byte, answer any) error {
 	ctx, stop := context.WithTimeout(ctx, clientTimeout)
 	defer stop()
-	request, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	response, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // read to its end below
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("%s does not answer as a gateway: %w", c.url, err)
+	}
+	return nil
+}
+
+// send makes a request and gives the answer, whose body is still to be read. Any answer but 2xx is an error. A system whose clock
+// stands elsewhere is asked once more, at its own time.
+func (c client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	response, err := c.sendAt(ctx, time.Now(), method, path, body)
+	if p, is := errors.AsType[*replay.Problem](err); is && p.Code == string(fault.TimestampOutside) && p.ServerTime > 0 {
+		return c.sendAt(ctx, time.Unix(p.ServerTime, 0), method, path, body)
+	}
+	return response, err
+}
+
+func (c client) sendAt(ctx context.Context, now time.Time, method, path string, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	request.Close = true // on a kept connection net/http might send the same bytes twice, and the nonce is good once
 	if body != nil {
@@ -115,27 +140,21 @@ func (c client) doAt(ctx context.Context, now time.Time, method, path string, bo
 	}
 	if c.key != nil {
 		if err := signing.SignHTTP(request, *c.key, body, now, signing.NewNonce()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
+	if err != nil || response.StatusCode/100 == 2 {
+		return response, err
 	}
-	defer response.Body.Close() //nolint:errcheck // read to its end below
+	defer response.Body.Close() //nolint:errcheck // read as far as it says something
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if response.StatusCode/100 != 2 {
-		problem := replay.ReadProblem(response.Status, text)
-		if c.key == nil && problem.Code == string(fault.HeaderMissing) {
-			return errors.New("this may only be read with a signature: give --secret-file")
-		}
-		return problem
+	problem := replay.ReadProblem(response.Status, text)
+	if c.key == nil && problem.Code == string(fault.HeaderMissing) {
+		return nil, errors.New("this may only be read with a signature: give --secret-file")
 	}
-	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("%s does not answer as a gateway: %w", c.url, err)
-	}
-	return nil
+	return nil, problem
 }

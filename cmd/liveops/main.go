@@ -48,10 +48,12 @@ type commands struct {
 	Replay    replayCommand    `cmd:"" help:"Sign recorded events and post them, each player's in order."`
 	Sign      signCommand      `cmd:"" help:"Print a signed curl line for an event."`
 	Top       topCommand       `cmd:"" help:"Print the top of a board."`
-	Verify    verifyCommand    `cmd:"" help:"Check a receipt."`
+	Verify    verifyCommand    `cmd:"" help:"Check a receipt, or an archived leaderboard."`
 	Simulate  simulateCommand  `cmd:"" help:"Try another fairness policy on recorded events, beside the current one."`
 	Decisions decisionsCommand `cmd:"" help:"Print what the fairness rules found."`
 	Cases     casesCommand     `cmd:"" help:"Look at players under suspicion, and decide."`
+	Windows   windowsCommand   `cmd:"" help:"Look at the windows of leaderboards; end, extend or rebuild one."`
+	Archives  archivesCommand  `cmd:"" help:"List, download and prove the final order of windows."`
 	Redrive   redriveCommand   `cmd:"" help:"Bring dead letters back to their queues."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring a database's schema up to date."`
 	Rebuild   rebuildCommand   `cmd:"" help:"Make the rankings in Redis anew from the database."`

@@ -111,9 +111,9 @@ func TestErrors(t *testing.T) {
 		{"top points --url http://host/v1", "", exitUsage, "--url must look like"},
 		{"top points --url " + nobody, "", exitFailed, "connection refused"},
 
-		{"verify -", "x", exitUsage, "missing flags: --secret-file"},
-		{"verify - --url http:// --secret-file " + secret, "x", exitUsage, "--url must look like"},
-		{"verify - --url " + nobody + " --secret-file " + secret, "x", exitFailed, "connection refused"},
+		{"verify receipt -", "x", exitUsage, "missing flags: --secret-file"},
+		{"verify receipt - --url http:// --secret-file " + secret, "x", exitUsage, "--url must look like"},
+		{"verify receipt - --url " + nobody + " --secret-file " + secret, "x", exitFailed, "connection refused"},
 
 		{"simulate --events -", "", exitUsage, "missing flags: --policy=FILE"},
 		{"simulate --policy " + arena, "", exitUsage, "give --events, or --db with --from and --to"},
@@ -170,7 +170,7 @@ func TestHelp(t *testing.T) {
 
 	parser, err := kong.New(&commands{})
 	require.NoError(t, err)
-	require.Len(t, parser.Model.Children, 13)
+	require.Len(t, parser.Model.Children, 15)
 	for _, child := range parser.Model.Children {
 		require.Contains(t, o.out, "\n  "+child.Name+" ")
 		help := command(t, "", child.Name, "--help")

@@ -37,7 +37,7 @@ func TestRebuild(t *testing.T) {
 		for i := range 12 {
 			scores += line(t, event.Event{
 				ID: fmt.Sprintf("e%d", i), Type: event.ScoreSubmitted, PlayerID: fmt.Sprintf("p%02d", i),
-				OccurredAt: at.Add(-time.Duration(i%5) * time.Second), Data: map[string]any{"board": "arena-score", "score": 100 + i%3},
+				OccurredAt: at.Add(-time.Duration(i%5) * time.Second), Data: map[string]any{"board": "trophies", "score": 100 + i%3},
 			})
 		}
 		requireDone(t, s.command(t, scores, "replay", "-"))
@@ -47,16 +47,16 @@ func TestRebuild(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = redis.Close() })
 		stored := func(window string) any {
-			order, err := redis.ZRangeWithScores(t.Context(), "rank:{arena-score:"+window+"}:order", 0, -1).Result()
+			order, err := redis.ZRangeWithScores(t.Context(), "rank:{trophies:"+window+"}:order", 0, -1).Result()
 			require.NoError(t, err)
-			players, err := redis.HGetAll(t.Context(), "rank:{arena-score:"+window+"}:players").Result()
+			players, err := redis.HGetAll(t.Context(), "rank:{trophies:"+window+"}:players").Result()
 			require.NoError(t, err)
 			require.Contains(t, players, "")
 			delete(players, "") // names the epoch, and another one begins when everything is lost
 			return []any{order, players}
 		}
 		top := func(window string) string {
-			o := s.command(t, "", "top", "arena-score", "--window", window)
+			o := s.command(t, "", "top", "trophies", "--window", window)
 			requireDone(t, o)
 			return o.out
 		}
@@ -68,21 +68,21 @@ func TestRebuild(t *testing.T) {
 		ranks, before := top("all_time"), stored("all_time")
 		require.Contains(t, ranks, "12 ranked")
 		wrong := func(window string) {
-			key := "rank:{arena-score:" + window + "}"
+			key := "rank:{trophies:" + window + "}"
 			member := redis.ZRange(t.Context(), key+":order", -1, -1).Val()[0]
 			require.NoError(t, redis.ZIncrBy(t.Context(), key+":order", -1000, member).Err())
 			require.NotEqual(t, ranks, top(window))
 		}
 
 		wrong("all_time")
-		require.Equal(t, "arena-score, all_time (open): 12 entries\n", rebuild("--board", "arena-score", "--window", "all_time").out)
+		require.Equal(t, "trophies, all_time (open): 12 entries\n", rebuild("--board", "trophies", "--window", "all_time").out)
 		require.Equal(t, ranks, top("all_time"))
 		require.Equal(t, before, stored("all_time"))
 
 		wrong("all_time")
 		all := rebuild()
-		require.Contains(t, all.out, "arena-score, all_time (open): 12 entries\n")
-		require.Contains(t, all.out, "\ntrophies, all_time (open): 0 entries\n")
+		require.Contains(t, all.out, "trophies, all_time (open): 12 entries\n")
+		require.Contains(t, all.out, "gauntlet-time, all_time (open): 0 entries\n")
 		require.NotContains(t, all.out, "s2027q1", "a season far ahead")
 		require.Equal(t, before, stored("all_time"))
 

@@ -46,14 +46,18 @@ func start(t *testing.T) *system {
 
 func startWith(t *testing.T, kind string, settings map[string]string, now func() time.Time) *system {
 	t.Helper()
-	dir := t.TempDir()
-	running, err := stack.Start(t.Context(), stack.Options{
-		Listen: "127.0.0.1:0", Data: dir, Catalog: filepath.Join("..", "..", "examples", "arena", "catalog.yaml"),
-		Bus: kind, Settings: settings, Version: "test", Now: now, Log: slog.New(slog.DiscardHandler),
-	})
+	return startOn(t, stack.Options{Bus: kind, Settings: settings, Now: now})
+}
+
+// startOn starts a system that plays in the arena.
+func startOn(t *testing.T, o stack.Options) *system {
+	t.Helper()
+	o.Listen, o.Data, o.Catalog = "127.0.0.1:0", t.TempDir(), filepath.Join("..", "..", "examples", "arena", "catalog.yaml")
+	o.Version, o.Log = "test", slog.New(slog.DiscardHandler)
+	running, err := stack.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
-	return &system{running, filepath.Join(dir, "dev-server.secret")}
+	return &system{running, filepath.Join(o.Data, "dev-server.secret")}
 }
 
 // command runs a command against the system, signed.
@@ -264,7 +268,7 @@ func TestVerify(t *testing.T) {
 	}
 	require.NoError(t, s.client().do(t.Context(), http.MethodGet, "/v1/receipts/ann/first", nil, &issued))
 
-	valid := s.command(t, issued.Receipt+"\n", "verify", "-")
+	valid := s.command(t, issued.Receipt+"\n", "verify", "receipt", "-")
 	requireDone(t, valid)
 	claims, found := strings.CutPrefix(valid.out, "valid\n")
 	require.True(t, found)
@@ -285,7 +289,7 @@ func TestVerify(t *testing.T) {
 	forged := strings.Join(parts, ".")
 	require.NotEqual(t, issued.Receipt, forged)
 	for text, reason := range map[string]string{forged: "receipt-signature-mismatch", "": "receipt-malformed", "a.b.c": "receipt-malformed"} {
-		o := s.command(t, "", "verify", write(t, text))
+		o := s.command(t, "", "verify", "receipt", write(t, text))
 		require.Equal(t, exitRefused, o.code)
 		require.Equal(t, "not valid: "+reason+"\n", o.out)
 		require.Empty(t, o.errs)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/go-json-experiment/json"
@@ -41,12 +40,9 @@ func (c topCommand) Validate() error {
 }
 
 func (c topCommand) Run(ctx context.Context, t *terminal) error {
-	me := client{url: strings.TrimSuffix(c.URL, "/")}
-	if c.SecretFile != "" {
-		var err error
-		if me, err = c.signed(identity(c.optionalIdentity)); err != nil {
-			return err
-		}
+	me, err := c.maybeSigned(c.optionalIdentity)
+	if err != nil {
+		return err
 	}
 	text, err := me.top(ctx, c.Board, c.Window, c.Limit)
 	if err != nil {

@@ -2,32 +2,54 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"net/http"
+	"os"
+	"slices"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"liveops/core/season"
 )
 
 type verifyCommand struct {
+	Receipt verifyReceipt `cmd:"" help:"Ask the gateway whether a receipt was issued there."`
+	Archive verifyArchive `cmd:"" help:"Check archived leaderboards, or proofs of places, offline."`
+}
+
+// Help implements kong's longer help.
+func (verifyCommand) Help() string {
+	return `The exit code is 3 when it is not genuine.
+
+Examples:
+  liveops verify receipt receipt.jws --secret-file DIR/dev-server.secret
+  liveops verify archive arena-score-2026-11-22.ndjson --keys keys.json`
+}
+
+type verifyReceipt struct {
 	File string `arg:"" help:"File with a receipt, - for standard input." type:"existingfile"`
 	address
 	identity
 }
 
 // Help implements kong's longer help.
-func (verifyCommand) Help() string {
-	return `Asks the gateway, and prints what the receipt states. The exit code is 3 when it is not valid.
+func (verifyReceipt) Help() string {
+	return `Prints what the receipt states. The exit code is 3 when it is not valid.
 
 Examples:
-  liveops verify receipt.jws --secret-file DIR/dev-server.secret
-  pbpaste | liveops verify - --secret-file DIR/dev-server.secret`
+  liveops verify receipt receipt.jws --secret-file DIR/dev-server.secret
+  pbpaste | liveops verify receipt - --secret-file DIR/dev-server.secret`
 }
 
 // Validate implements kong's check of the flags.
-func (c verifyCommand) Validate() error { return c.address.Validate() }
+func (c verifyReceipt) Validate() error { return c.address.Validate() }
 
-func (c verifyCommand) Run(ctx context.Context, t *terminal) error {
+func (c verifyReceipt) Run(ctx context.Context, t *terminal) error {
 	token, err := readFile(c.File, t.in)
 	if err != nil {
 		return err
@@ -62,4 +84,86 @@ func (c client) verify(ctx context.Context, to *printer, token string) error {
 	}
 	to.printf("valid\n%s\n", answer.Claims)
 	return nil
+}
+
+type verifyArchive struct {
+	Files []string `arg:"" name:"file" help:"Files of liveops archives export or proof. Of several archives of one board the chain is checked too." type:"existingfile"`
+	Keys  string   `help:"File with the public keys, from liveops archives keys." type:"existingfile" placeholder:"FILE" required:""`
+}
+
+// Help implements kong's longer help.
+func (verifyArchive) Help() string {
+	return `Needs no network and nothing but the public keys. The exit code is 3 when a file is not
+genuine, or archives of one board that follow each other do not name each other.
+
+Examples:
+  liveops verify archive arena-score-*.ndjson --keys keys.json`
+}
+
+func (c verifyArchive) Run(_ context.Context, t *terminal) error {
+	text, err := os.ReadFile(c.Keys)
+	if err != nil {
+		return err
+	}
+	var keys jose.JSONWebKeySet
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return fmt.Errorf("%s: %w", c.Keys, err)
+	}
+	if len(keys.Keys) == 0 {
+		return fmt.Errorf("%s holds no public keys", c.Keys)
+	}
+	var genuine []season.Verified
+	for _, name := range c.Files {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		found, err := season.VerifyFile(keys, file)
+		_ = file.Close() // it was only read
+		if err != nil {
+			t.out.printf("%s: NOT genuine: %v\n", name, err)
+			continue
+		}
+		t.out.printf("%s: genuine: %s\n", name, described(found))
+		genuine = append(genuine, found)
+	}
+	unbroken := printChains(t.out, keys, genuine)
+	if !unbroken || len(genuine) < len(c.Files) {
+		return errRefused
+	}
+	return nil
+}
+
+// described is what a genuine file proves.
+func described(v season.Verified) string {
+	where := fmt.Sprintf("%s %s, %d places, archive %d of the board, closed %s", v.Board, v.Window, v.Entries, v.Sequence, v.ClosedAt.Format(time.RFC3339))
+	if v.Row == nil {
+		return where
+	}
+	return fmt.Sprintf("player %s has rank %d with score %d in %s", v.Row.Player, v.Row.Rank, v.Row.Score, where)
+}
+
+// printChains checks that the archives among the genuine ones which follow each other name each other, and says of which stretches of a board that is
+// so.
+func printChains(to *printer, keys jose.JSONWebKeySet, genuine []season.Verified) (unbroken bool) {
+	slices.SortStableFunc(genuine, func(a, b season.Verified) int {
+		return cmp.Or(cmp.Compare(a.Board, b.Board), cmp.Compare(a.Sequence, b.Sequence))
+	})
+	genuine = slices.CompactFunc(genuine, func(a, b season.Verified) bool { return a.Seal == b.Seal })
+	unbroken = true
+	for len(genuine) > 0 {
+		n, seals := 1, []string{genuine[0].Seal}
+		for n < len(genuine) && genuine[n].Board == genuine[0].Board && genuine[n].Sequence <= genuine[n-1].Sequence+1 {
+			seals = append(seals, genuine[n].Seal)
+			n++
+		}
+		if _, err := season.VerifyChain(keys, seals); err != nil {
+			to.printf("%s: %v\n", genuine[0].Board, err)
+			unbroken = false
+		} else if n > 1 {
+			to.printf("%s: archives %d to %d follow each other\n", genuine[0].Board, genuine[0].Sequence, genuine[n-1].Sequence)
+		}
+		genuine = genuine[n:]
+	}
+	return unbroken
 }
