@@ -13,13 +13,14 @@ import (
 	"liveops/core/catalog"
 	"liveops/core/journal"
 	"liveops/core/leaderboard"
+	"liveops/core/mailbox"
 	"liveops/core/progression"
 	"liveops/core/season"
 	"liveops/core/store"
 )
 
 // Archive closes the windows that ended, keeps their final standings and has their winners rewarded. Between that it restores what Redis lost, hides and shows
-// players where that was cut, purges recorded events that are older than the policy says, and looks for drift: it compares, a few
+// players where that was cut, purges recorded events and mails that were kept for long enough, and looks for drift: it compares, a few
 // players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
 type Archive struct {
 	Catalog func() *catalog.Catalog
@@ -28,6 +29,7 @@ type Archive struct {
 	Ledger  *progression.Ledger
 	Ranking *leaderboard.Ranking
 	Journal *journal.Journal
+	Mailbox *mailbox.Mailbox
 	Metrics *Metrics
 	Log     *slog.Logger
 
@@ -51,12 +53,13 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
 	}
 	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
-	purged, unpurged := a.Journal.Purge(ctx, a.Windows.Now().Add(-a.Catalog().Fairness.Record.Std()), purgeTick)
+	events, mails, unpurged := a.purge(ctx)
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
 		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived),
-		slog.Int("windows_rewarded", report.Rewarded), slog.Int("windows_purged", report.Purged), slog.Int("events_purged", purged),
+		slog.Int("windows_rewarded", report.Rewarded), slog.Int("windows_purged", report.Purged),
+		slog.Int("events_purged", events), slog.Int("mails_purged", mails),
 		slog.Int("windows_failed", report.Failed),
 	}, compared...), errors.Join(err, restored, unpurged, failed)
 }
@@ -84,8 +87,17 @@ func (a *Archive) tellMismatches(ctx context.Context, done []season.Window) erro
 	return nil
 }
 
-// purgeTick is how many recorded events one tick purges at most: more than are recorded in two at 300 events a second.
+// purgeTick is how many recorded events one tick purges at most, and how many mails: more than are recorded in two at 300 events a
+// second.
 const purgeTick = 20_000
+
+// purge lets go of events and mails that were kept for long enough.
+func (a *Archive) purge(ctx context.Context) (events, mails int, err error) {
+	now := a.Windows.Now()
+	events, err = a.Journal.Purge(ctx, now.Add(-a.Catalog().Fairness.Record.Std()), purgeTick)
+	mails, failed := a.Mailbox.Purge(ctx, now.Add(-mailbox.Retention), purgeTick)
+	return events, mails, errors.Join(err, failed)
+}
 
 // What one tick compares, at most. The entries are counted as if every player were in every window.
 const (

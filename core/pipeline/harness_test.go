@@ -197,7 +197,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	}
 	p.archive = &pipeline.Archive{
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,
-		Journal: p.fairness.Journal, Log: slog.New(slog.DiscardHandler),
+		Journal: p.fairness.Journal, Mailbox: p.rewards.Mailbox, Log: slog.New(slog.DiscardHandler),
 		Restore: &pipeline.Restore{
 			Catalog: current, Windows: windows, Ranking: p.ranking, Sanctions: sanctions, Now: p.now, Log: slog.New(slog.DiscardHandler),
 		},

@@ -231,3 +231,25 @@ func TestTheAnswerToAClaimIsLost(t *testing.T) {
 		require.Equal(t, after, p.state(t))
 	})
 }
+
+// A mail is let go of when it was kept for long enough, by the tick that comes then.
+func TestMailsArePurged(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p := mailed(t, db, rdb, catalog.Tier{Rank: 1, XP: 5})
+		listed := func() int {
+			t.Helper()
+			_, err := p.archive.Sweep(t.Context())
+			require.NoError(t, err)
+			mails, _, err := p.rewards.Mailbox.List(t.Context(), mailbox.Filter{Player: "ada"})
+			require.NoError(t, err)
+			return len(mails)
+		}
+		require.Equal(t, 1, listed())
+		ended := p.now().Add(time.Hour)
+		p.at(ended.Add(mailbox.Retention))
+		require.Equal(t, 1, listed(), "to the instant")
+		p.at(ended.Add(mailbox.Retention + time.Millisecond))
+		require.Zero(t, listed())
+	})
+}

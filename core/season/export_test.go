@@ -90,7 +90,7 @@ func TestVerifyFile(t *testing.T) {
 		rows, err := csv.NewReader(&table).ReadAll()
 		require.NoError(t, err)
 		require.Len(t, rows, 26)
-		require.Equal(t, `{"hero":"h0","level":0}`, rows[1][6])
+		require.JSONEq(t, `{"hero":"h0","level":0}`, rows[1][6])
 
 		h.ID = "2022-11-23"
 		require.ErrorIs(t, w.Export(t.Context(), h, &table), fault.NotArchived)

@@ -226,7 +226,7 @@ func New(config Config, options Options) (*App, error) {
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
-		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Metrics: metrics, Log: options.Log,
+		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Mailbox: a.mailbox, Metrics: metrics, Log: options.Log,
 		Restore: &pipeline.Restore{
 			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: a.sanctions, Now: options.Now, Log: options.Log,
 		},

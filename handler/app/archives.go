@@ -238,7 +238,7 @@ func (a *App) hallOfFame(w http.ResponseWriter, r *http.Request, c caller) error
 	return web.JSON(w, http.StatusOK, map[string]any{
 		"board": r.PathValue("board"), "next": older(headers, n),
 		"windows": each(famous, func(f season.Famous) map[string]any {
-			return map[string]any{"window": a.describe(f.Window), "entries": f.Header.Entries, "places": final(f.Places...)}
+			return map[string]any{"window": a.describe(f.Window), "entries": f.Entries, "places": final(f.Places...)}
 		}),
 		"champions": each(champions, func(c season.Champion) map[string]any {
 			return map[string]any{"player_id": c.Player, "wins": c.Wins, "first_win_at": timestamp(c.First), "last_win_at": timestamp(c.Last)}
