@@ -22,10 +22,12 @@ func checkLookups(t require.TestingT, r *Ranking, q Query, want []Ranked, others
 	players := slices.Concat(others, []string{"nobody", ""})
 	for i, row := range want {
 		in[row.Player] = true
-		found, n, err := r.Lookup(ctxOf(t), q, []string{row.Player})
-		require.NoError(t, err)
-		require.Equal(t, int64(len(want)), n)
-		require.Equal(t, []Ranked{row}, found)
+		if i == len(want)/2 {
+			found, n, err := r.Lookup(ctxOf(t), q, []string{row.Player})
+			require.NoError(t, err)
+			require.Equal(t, int64(len(want)), n)
+			require.Equal(t, []Ranked{row}, found)
+		}
 		if i%2 == 0 {
 			some = append(some, row)
 			players = append(players, row.Player, row.Player)
@@ -40,9 +42,11 @@ func checkLookups(t require.TestingT, r *Ranking, q Query, want []Ranked, others
 	require.Equal(t, int64(len(want)), n)
 	require.Equal(t, some, found)
 
-	scores := []int64{0, 1, -1, event.MaxInteger, -event.MaxInteger}
-	for _, row := range want {
-		scores = append(scores, row.Score, row.Score+1)
+	scores := []int64{0, event.MaxInteger, -event.MaxInteger}
+	for i, row := range want {
+		if i == 0 || row.TiedRank == row.Rank {
+			scores = append(scores, row.Score+int64(i%2)) // one that somebody has, or next to it
+		}
 	}
 	slices.Sort(scores)
 	for _, score := range slices.Compact(scores) {

@@ -54,35 +54,40 @@ func (w window) lookupSQL(ctx context.Context, db *store.DB, viewer string, play
 		if got.rows, err = in.rows(ctx, "player_id IN "+q.Dialect.In(len(of), 1), of, 0, len(of)); err != nil {
 			return err
 		}
-		var passed int64
-		last := point{standing: math.MinInt64}
-		advance := func(to point) error {
-			n, err := in.count(ctx, "standing >= ? AND standing <= ? AND NOT "+notAfter+" AND "+notAfter,
-				slices.Concat([]any{last.standing, to.standing}, last.args(), to.args())...)
-			passed, last = passed+n, to
-			return err
-		}
-		for i := range got.rows {
-			row := &got.rows[i]
-			at := point{standing(w.order, row.Score), row.AchievedAt.UnixMilli(), row.Player}
-			if i > 0 && got.rows[i-1].Score == row.Score {
-				row.TiedRank = got.rows[i-1].TiedRank
-			} else if err := advance(point{standing: at.standing, achieved: -1}); err != nil {
-				return err
-			} else {
-				row.TiedRank = passed + 1
-			}
-			if err := advance(at); err != nil {
-				return err
-			}
-			row.Rank = passed
-		}
-		return nil
+		return in.rank(ctx, got.rows)
 	})
 	if err != nil {
 		return stretch{}, fmt.Errorf("look up players in SQL: %w", err)
 	}
 	return got, nil
+}
+
+// rank gives rows in ranking order, not side by side, their ranks.
+func (r reader) rank(ctx context.Context, rows []Ranked) error {
+	var passed int64
+	last := point{standing: math.MinInt64}
+	pass := func(to point) error {
+		n, err := r.count(ctx, "standing >= ? AND standing <= ? AND NOT "+notAfter+" AND "+notAfter,
+			slices.Concat([]any{last.standing, to.standing}, last.args(), to.args())...)
+		passed, last = passed+n, to
+		return err
+	}
+	for i := range rows {
+		row := &rows[i]
+		if i > 0 && rows[i-1].Score == row.Score {
+			row.TiedRank = rows[i-1].TiedRank
+		} else {
+			if err := pass(point{standing: standing(r.order, row.Score), achieved: -1}); err != nil {
+				return err
+			}
+			row.TiedRank = passed + 1
+		}
+		if err := pass(point{standing(r.order, row.Score), row.AchievedAt.UnixMilli(), row.Player}); err != nil {
+			return err
+		}
+		row.Rank = passed
+	}
+	return nil
 }
 
 // rankSQL says where a score would be that was reached now.
