@@ -48,10 +48,6 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	a.Metrics.WindowCloses.Add(float64(report.Closed + report.Frozen + report.Archived + report.Rewarded + report.Purged))
 	a.Metrics.WindowFailures.Add(float64(report.Failed))
 	err = errors.Join(err, a.tellMismatches(ctx, report.Done))
-	for _, w := range report.Done {
-		// From here on the archive answers. A projection that stays because this fails is only memory.
-		err = errors.Join(err, a.Ranking.Drop(ctx, w.Board, w.ID))
-	}
 	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
 	events, mails, unpurged := a.purge(ctx)
 	compared, failed := a.compare(ctx)
@@ -210,7 +206,7 @@ func Served(windows *season.Windows) func(context.Context) ([]leaderboard.Window
 type Standings struct {
 	Entries  leaderboard.Entries
 	DB       *store.DB
-	Rankings Rankings // nil: what Redis served is not compared
+	Rankings Rankings // nil: Redis serves nothing
 	Log      *slog.Logger
 }
 
@@ -219,6 +215,9 @@ type Rankings interface {
 	// Agree gives how many of some rows, at most 1000, stand otherwise in the ranking of a window, where they are the rows from
 	// the index from on, from 0, of its final order. compared is false when it does not hold that stretch whole.
 	Agree(ctx context.Context, board, window string, from int64, rows []leaderboard.Row) (mismatches int64, compared bool, err error)
+
+	// Drop removes what there is of a window. What is gone already is no error.
+	Drop(ctx context.Context, board, window string) error
 }
 
 // EachStanding streams the final standings of a window from SQL, and compares them with the rankings as far as these are
@@ -244,9 +243,14 @@ func (s Standings) EachStanding(
 	return c.end(ctx), nil
 }
 
-// Forget removes some of the entries of an archived window.
+// Forget removes some of the entries of an archived window, and after the last of them its ranking. It is part of a step that is taken
+// again until it succeeded, or the ranking of whoever is cut off would stay in Redis for ever.
 func (s Standings) Forget(ctx context.Context, board, window string) (left bool, err error) {
-	return s.Entries.Forget(ctx, s.DB, board, window)
+	left, err = s.Entries.Forget(ctx, s.DB, board, window)
+	if err != nil || left || s.Rankings == nil {
+		return left, err
+	}
+	return false, s.Rankings.Drop(ctx, board, window)
 }
 
 // comparePage is how many rows are compared in one round trip.

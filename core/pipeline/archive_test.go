@@ -30,6 +30,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
 		p := newPath(t, db, rdb)
+		p.serve(p.ranking)
 		outcome, err := p.archive.Sweep(t.Context())
 		require.NoError(t, err)
 		// Three days, the season to come, and all time.
@@ -89,6 +90,14 @@ type served struct {
 	redis *redis.Client
 	calls atomic.Int64
 	err   error
+	stays error // of Drop
+}
+
+// serve has ranks served from rankings until the archive answers.
+func (p *path) serve(from pipeline.Rankings) {
+	standings := p.archive.Windows.Standings.(pipeline.Standings)
+	standings.Rankings, standings.Log = from, p.archive.Log
+	p.archive.Windows.Standings = standings
 }
 
 func (s *served) Agree(ctx context.Context, board, window string, from int64, rows []leaderboard.Row) (int64, bool, error) {
@@ -107,6 +116,13 @@ func (s *served) Agree(ctx context.Context, board, window string, from int64, ro
 		}
 	}
 	return mismatches, true, nil
+}
+
+func (s *served) Drop(ctx context.Context, board, window string) error {
+	if s.stays != nil {
+		return s.stays
+	}
+	return s.redis.Del(ctx, fmt.Sprintf("rank:{%s:%s}:order", board, window)).Err()
 }
 
 func TestArchiveIsComparedWithTheRanking(t *testing.T) {
@@ -140,9 +156,7 @@ func TestArchiveIsComparedWithTheRanking(t *testing.T) {
 				s := &served{redis: rdb}
 				var log bytes.Buffer
 				p.archive.Log = slog.New(slog.NewTextHandler(&log, nil))
-				standings := p.archive.Windows.Standings.(pipeline.Standings)
-				standings.Rankings, standings.Log = s, p.archive.Log
-				p.archive.Windows.Standings = standings
+				p.serve(s)
 				for from := 0; from < 1500; from += 500 {
 					var events []event.Accepted
 					for i := from; i < from+500; i++ {
@@ -176,6 +190,36 @@ func TestArchiveIsComparedWithTheRanking(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRankingGoesInTheEnd has a ranking stay because Redis is down when its window is archived: it goes with a later sweep, and only
+// then is the window done with.
+func TestRankingGoesInTheEnd(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+		p := newPath(t, db, rdb)
+		p.layOut(t)
+		s := &served{redis: rdb, stays: fault.RedisUnavailable.Errorf("gone")}
+		p.serve(s)
+		_, err := p.progression.Apply(t.Context(), batch(t, scored("ada", "a", 5, noon)))
+		require.NoError(t, err)
+		p.at(time.Date(2026, 11, 23, 0, 10, 0, 0, time.UTC))
+		const order = "rank:{points:2026-11-22}:order"
+		for range 2 {
+			_, err = p.archive.Sweep(t.Context())
+			require.ErrorIs(t, err, fault.Unavailable)
+			header, places := p.archived(t, "points", "2026-11-22")
+			require.Equal(t, season.Archived, header.State)
+			require.Equal(t, []string{"1 1 ada 5"}, places)
+			require.EqualValues(t, 1, rdb.Exists(t.Context(), order).Val())
+		}
+		s.stays = nil
+		_, err = p.archive.Sweep(t.Context())
+		require.NoError(t, err)
+		header, _ := p.archived(t, "points", "2026-11-22")
+		require.Equal(t, season.Rewarded, header.State)
+		require.Zero(t, rdb.Exists(t.Context(), order).Val())
+	})
 }
 
 // TestArchiveAfterRedisWasLost closes a day on a Redis that is emptied while the day is closing, and again while it is frozen,
@@ -341,6 +385,7 @@ func TestArchiveRebuildsADriftedRanking(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
 		p, log := drifting(t, db, rdb)
+		p.serve(p.ranking)
 		const order = "rank:{best:all_time}:order"
 		want, err := rdb.ZRangeWithScores(t.Context(), order, 0, -1).Result()
 		require.NoError(t, err)

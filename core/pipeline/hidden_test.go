@@ -35,6 +35,7 @@ func TestHiddenPlayersInRankingsAndArchives(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
 		p := newPath(t, db, rdb)
+		p.serve(p.ranking)
 		p.layOut(t)
 		require.NoError(t, p.ranking.Hide(t.Context(), "cyd")) // before he has played
 		apply := func(events ...event.Accepted) {

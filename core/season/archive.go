@@ -37,8 +37,8 @@ type Standings interface {
 	// not compared.
 	EachStanding(ctx context.Context, q store.Queries, board, window string, each func(Standing) error) (mismatches *int64, err error)
 
-	// Forget removes some of the entries of an archived window, and says whether any may be left. What is gone already is
-	// no error.
+	// Forget removes some of the entries of an archived window, the last time also what ranks of it were served from, and says
+	// whether anything may be left. What is gone already is no error.
 	Forget(ctx context.Context, board, window string) (left bool, err error)
 }
 
