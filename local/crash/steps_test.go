@@ -39,25 +39,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 	for _, path := range paths() {
 		t.Run(path.name, func(t *testing.T) {
 			s.t = t
-			calm := s.watch(path, nil)
-			for _, needed := range path.needs {
-				require.True(t, slices.ContainsFunc(calm.steps, func(step string) bool { return strings.HasPrefix(step, needed) }),
-					"%s is not among the steps: %q", needed, calm.steps)
-			}
+			calm := s.calm(path.needs, func() passage { return s.watch(path, nil) })
 			for _, line := range []string{
 				"player ada 0 1 4", "player bob 60 2 3", "item bob coin 3", "item bob crown 1", "entry ada points all_time 36 ", "entry ada peak all_time 13 ",
 			} {
 				require.Contains(t, calm.outcome, line)
 			}
-			again := s.watch(path, nil)
-			for range 3 { // a handler that is still laying out windows takes steps of its own
-				if slices.Equal(calm.steps, again.steps) {
-					break
-				}
-				calm, again = again, s.watch(path, nil)
-			}
-			require.Equal(t, calm.steps, again.steps, "the same batch takes the same steps")
-			require.Equal(t, calm.outcome, again.outcome, "and comes to the same")
 			t.Logf("undisturbed, %s comes to:\n%s", path.name, calm.outcome)
 			for i, step := range calm.steps {
 				moments := []string{before, after}
@@ -103,6 +90,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 type path struct {
 	name  string
 	send  func(s *stageUnderTest, prefix string)
+	first string   // the step that it begins with; "": the beginning
 	own   []string // what the names of the stage's steps begin with; none: everything is a step of it
 	last  string   // the step after which other stages are at work; "": the end
 	needs []string // steps that must be among them
@@ -160,6 +148,7 @@ func score(player, id string, points int) accepted {
 type stageUnderTest struct {
 	*site
 	t     *testing.T
+	host  *host.Host
 	api   *api
 	hours atomic.Int64 // the host's clock is ahead, so that it forgets what its handlers died of
 	runs  int
@@ -182,26 +171,6 @@ func newStage(t *testing.T) *stageUnderTest {
 	t.Cleanup(site.close)
 	s := &stageUnderTest{site: site, t: t}
 
-	env := site.env()
-	env["BATCH_HOLD"] = "20ms" // a handler that has just started refuses what comes before its windows are laid out
-	var list []string
-	for name, value := range env {
-		list = append(list, name+"="+value)
-	}
-	for _, timer := range []string{"archive", "redrive"} {
-		env["AzureWebJobs."+timer+".Disabled"] = "true"
-	}
-	functions, err := host.Load(os.DirFS(site.root()), func(name string) string { return env[name] })
-	require.NoError(t, err)
-	running := host.New(functions, host.Options{
-		Handler: host.Command(site.root(), append(list, envRole+"=handler")...), Bus: backwards{site.memory},
-		Now: func() time.Time { return time.Now().Add(time.Duration(s.hours.Load()) * time.Hour) },
-		Observe: func(i host.Invocation) {
-			if i.Messages > 0 {
-				s.invocations.Add(1)
-			}
-		},
-	})
 	for server, wire := range map[string]*wire.Wire{"mysql": s.toSQL, "redis": s.toCache} {
 		wire.Watch(func(request []byte, answered bool) bool {
 			name := exchangeName(server, request)
@@ -214,6 +183,43 @@ func newStage(t *testing.T) *stageUnderTest {
 		})
 	}
 	site.endpoint.Fail(s.send)
+	s.host = s.start("", nil)
+	s.api = newAPI("http://"+s.host.Addr().String(), site.now)
+	require.NoError(t, s.api.get(t.Context(), "/readyz", new(any)))
+	// Once through everything: scripts are loaded and windows complete.
+	s.post("warm-")
+	s.publish(eventsQueue, s.batch("warm-", xp("warm-eve", "unfair", 9999))...)
+	s.handled()
+	s.boards()
+	return s
+}
+
+// start runs a Functions host with a handler of a name, but without some functions, until the test ends.
+func (s *stageUnderTest) start(name string, without []string) *host.Host {
+	t := s.t // s may be with another test when this one ends
+	t.Helper()
+	env := s.env()
+	env["BATCH_HOLD"] = "20ms" // a handler that has just started refuses what comes before its windows are laid out
+	env[envRole], env[envName] = "handler", name
+	var list []string
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	for _, function := range without {
+		env["AzureWebJobs."+function+".Disabled"] = "true"
+	}
+	functions, err := host.Load(os.DirFS(s.root()), func(name string) string { return env[name] })
+	require.NoError(t, err)
+	running := host.New(functions, host.Options{
+		Handler: host.Command(s.root(), list...), Bus: backwards{s.memory},
+		Now:   func() time.Time { return time.Now().Add(time.Duration(s.hours.Load()) * time.Hour) },
+		After: func(time.Duration) <-chan time.Time { return nil }, // timers tick when they are told to
+		Observe: func(i host.Invocation) {
+			if i.Messages > 0 {
+				s.invocations.Add(1)
+			}
+		},
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Run(ctx) }()
@@ -226,14 +232,7 @@ func newStage(t *testing.T) *stageUnderTest {
 	case err := <-ended:
 		require.NoError(t, err)
 	}
-	s.api = newAPI("http://"+running.Addr().String(), site.now)
-	require.NoError(t, s.api.get(t.Context(), "/readyz", new(any)))
-	// Once through everything: scripts are loaded and windows complete.
-	s.post("warm-")
-	s.publish(eventsQueue, s.batch("warm-", xp("warm-eve", "unfair", 9999))...)
-	s.handled()
-	s.boards()
-	return s
+	return running
 }
 
 // send shows what is sent to the broker to the watcher. What he does not let pass is lost with its connection: before the
@@ -338,12 +337,37 @@ type passage struct {
 	outcome     string
 }
 
+// calm is a run which nobody disturbed, with the steps that it must have. Another one takes the same steps and comes to the same.
+func (s *stageUnderTest) calm(needs []string, run func() passage) passage {
+	s.t.Helper()
+	calm := run()
+	for _, needed := range needs {
+		require.True(s.t, slices.ContainsFunc(calm.steps, func(step string) bool { return strings.HasPrefix(step, needed) }),
+			"%s is not among the steps: %q", needed, calm.steps)
+	}
+	again := run()
+	for range 3 { // a handler that is still laying out windows takes steps of its own
+		if slices.Equal(calm.steps, again.steps) {
+			break
+		}
+		calm, again = again, run()
+	}
+	require.Equal(s.t, calm.steps, again.steps, "the same takes the same steps")
+	require.Equal(s.t, calm.outcome, again.outcome, "and comes to the same")
+	return calm
+}
+
+// next begins another run and gives what the ids in it begin with.
+func (s *stageUnderTest) next(name string) (prefix string) {
+	s.runs++
+	s.hours.Add(1)
+	return fmt.Sprintf("%s%03d-", name[:1], s.runs)
+}
+
 // watch sends a batch of new players along a path, kills the handler at one moment, and says what came of it.
 func (s *stageUnderTest) watch(p path, at *kill) passage {
 	s.t.Helper()
-	s.runs++
-	s.hours.Add(1)
-	prefix := fmt.Sprintf("%s%03d-", p.name[:1], s.runs)
+	prefix := s.next(p.name)
 	s.publish(progressionQueue, s.message(score(prefix+"ada", "old", 5)))
 	s.handled()
 	s.quiet()
@@ -392,6 +416,7 @@ type watcher struct {
 	path path
 	at   *kill
 	more func() // called right before the kill
+	then func() // instead of a kill, while the exchange waits; nil: it is one
 
 	mu      sync.Mutex
 	over    bool // what comes now is no step of the path
@@ -408,11 +433,11 @@ func (w *watcher) see(name string, request []byte, answered bool) bool {
 		if w.killed || w.request == nil || &w.request[0] != &request[0] {
 			return true
 		}
-		w.kill()
-		return false
+		return w.strike()
 	}
 	own := len(w.path.own) == 0 || slices.ContainsFunc(w.path.own, func(begin string) bool { return strings.HasPrefix(name, begin) })
-	if w.over || !own {
+	begun := len(w.steps) > 0 || w.path.first == "" || w.path.first == name
+	if w.over || !own || !begun {
 		return true
 	}
 	step := len(w.steps)
@@ -428,13 +453,20 @@ func (w *watcher) see(name string, request []byte, answered bool) bool {
 	if w.at.when == after {
 		return true
 	}
-	w.kill()
-	return false
+	return w.strike()
 }
 
-func (w *watcher) kill() {
+// strike does what is to be done at the moment. It says whether the exchange goes on.
+func (w *watcher) strike() bool {
+	if w.then != nil {
+		w.mu.Unlock() // others talk meanwhile
+		defer w.mu.Lock()
+		w.then()
+		return true
+	}
 	w.more()
 	w.killed = w.site.lives.kill("handler")
+	return false
 }
 
 // backwards is a broker that gives in reverse order what it gives again.
@@ -488,30 +520,18 @@ func (s *stageUnderTest) outcome(prefix string) string {
 	s.t.Helper()
 	var lines []string
 	for _, q := range []string{
-		"SELECT 'player', player_id, xp, level, entries FROM player WHERE player_id LIKE ?",
-		`SELECT 'ledger', player_id, event_id, kind, event_type, item_id, delta, balance, level_before, level_after,
-			effective_at, COALESCE(notes, '') FROM ledger WHERE player_id LIKE ?`,
-		"SELECT 'item', player_id, item_id, quantity FROM item WHERE player_id LIKE ?",
-		"SELECT 'receipt', player_id, event_id FROM receipt WHERE player_id LIKE ?",
-		`SELECT 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id
+		"SELECT CONCAT_WS(' ', 'player', player_id, xp, level, entries) FROM player WHERE player_id LIKE ?",
+		`SELECT CONCAT_WS(' ', 'ledger', player_id, event_id, kind, event_type, item_id, delta, balance, level_before, level_after,
+			effective_at, notes) FROM ledger WHERE player_id LIKE ?`,
+		"SELECT CONCAT_WS(' ', 'item', player_id, item_id, quantity) FROM item WHERE player_id LIKE ?",
+		"SELECT CONCAT_WS(' ', 'receipt', player_id, event_id) FROM receipt WHERE player_id LIKE ?",
+		`SELECT CONCAT_WS(' ', 'entry', player_id, board, window_id, score, total, standing, achieved_at, event_id)
 			FROM entry WHERE player_id LIKE ?`,
-		"SELECT 'rejected', message_id, stage, player_id, event_id, code, detail, body FROM rejected WHERE message_id LIKE ?",
-		"SELECT 'decision', player_id, event_id, verdict, rule, mode, evidence FROM fairness_decision WHERE player_id LIKE ?",
-		"SELECT 'sanction', player_id, kind, reason FROM sanction WHERE player_id LIKE ?",
+		"SELECT CONCAT_WS(' ', 'rejected', message_id, stage, player_id, event_id, code, detail, body) FROM rejected WHERE message_id LIKE ?",
+		"SELECT CONCAT_WS(' ', 'decision', player_id, event_id, verdict, rule, mode, evidence) FROM fairness_decision WHERE player_id LIKE ?",
+		"SELECT CONCAT_WS(' ', 'sanction', player_id, kind, reason) FROM sanction WHERE player_id LIKE ?",
 	} {
-		columns := make([]string, strings.Count(q[:strings.Index(q, "FROM")], ",")+1)
-		if strings.Contains(q, "COALESCE") {
-			columns = columns[1:]
-		}
-		into := make([]any, len(columns))
-		for i := range columns {
-			into[i] = &columns[i]
-		}
-		require.NoError(s.t, s.db.Each(s.t.Context(), q, []any{prefix + "%"}, func(scan func(...any) error) error {
-			err := scan(into...)
-			lines = append(lines, strings.Join(columns, " "))
-			return err
-		}))
+		lines = append(lines, s.rows(q, prefix+"%")...)
 	}
 	slices.Sort(lines)
 	for _, w := range windows {
@@ -526,10 +546,23 @@ func (s *stageUnderTest) outcome(prefix string) string {
 	return decisionID.ReplaceAllString(strings.ReplaceAll(strings.Join(lines, "\n"), prefix, ""), "(decision)")
 }
 
+// rows reads rows of one column.
+func (s *stageUnderTest) rows(query string, args ...any) []string {
+	s.t.Helper()
+	var rows []string
+	require.NoError(s.t, s.db.Each(s.t.Context(), query, args, func(scan func(...any) error) error {
+		var row string
+		err := scan(&row)
+		rows = append(rows, row)
+		return err
+	}))
+	return rows
+}
+
 // decisionID is derived from the player's id.
 var decisionID = regexp.MustCompile(`\(decision [0-9a-f]+\)`)
 
-// windows are all there are in the game.
+// windows are all that the paths lead to.
 var windows = []struct{ board, id string }{{"points", "daily"}, {"points", "all_time"}, {"peak", "all_time"}}
 
 // boards compares the boards with all the entries there are.
