@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,8 +84,7 @@ func (a *App) reads(read func(r *http.Request, c caller) (ranking, error)) handl
 			}
 			return web.JSON(w, http.StatusOK, answer)
 		}
-		key := strings.Join([]string{r.URL.Path, query.Encode(), strconv.FormatBool(c.trusted())}, "\n")
-		answer, err := a.aged.read(r.Context(), key, age, func(ctx context.Context) (web.Answer, error) {
+		answer, err := a.aged.read(r.Context(), question(r, c), age, func(ctx context.Context) (web.Answer, error) {
 			found, err := read(r.WithContext(ctx), c)
 			if err != nil {
 				return web.Answer{}, err
@@ -106,6 +106,18 @@ func (a *App) reads(read func(r *http.Request, c caller) (ranking, error)) handl
 		}
 		return answer.Send(w)
 	}
+}
+
+// question names what a read asks for: two that are alike have the same answer. Parameters that no read knows are left out, so that
+// nobody has an answer found anew by making some up.
+func question(r *http.Request, c caller) string {
+	asked, query := url.Values{}, r.URL.Query()
+	for _, known := range []string{"window", "limit", "cursor", "id", "score", "after", "before"} {
+		if values, sent := query[known]; sent {
+			asked[known] = values
+		}
+	}
+	return strings.Join([]string{r.URL.Path, asked.Encode(), strconv.FormatBool(c.trusted())}, "\n")
 }
 
 // tagged is the answer with its tag. The tag is a weak one, of all but the seconds left: two answers with the same tag say the

@@ -128,6 +128,23 @@ func TestArchives(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, c.askAt(*now, signing.Server, http.MethodGet, day+"/export?format=xml", "").Code)
 }
 
+// What comes after the grace is not ranked, and says so.
+func TestALateScoreIsNotRanked(t *testing.T) {
+	t.Parallel()
+	c, now := archivedDay(t)
+	require.Equal(t, http.StatusOK, c.invoke("progression", acceptedBody(t, scoreText("late", "eve", "open-board", 50))))
+	for id, want := range map[string]map[string]any{"late": {"ranked": false, "reason": "window-closed"}, "s90": {"ranked": true}} {
+		player := map[string]string{"late": "eve", "s90": "p1"}[id]
+		w := c.askAt(*now, signing.Server, http.MethodGet, "/v1/players/"+player+"/events/"+id, "")
+		answer := map[string]any{}
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer))
+		require.Equal(t, want["ranked"], answer["ranked"], id)
+		require.Equal(t, want["reason"], answer["reason"], id)
+	}
+	require.Len(t, answered[shown](c, "/v1/leaderboards/open-board?window=2026-11-22").Entries, 5)
+	require.Empty(t, answered[shown](c, "/v1/leaderboards/open-board").Entries, "it does not slip into the next window")
+}
+
 // A window that is archived while it is read is answered from the archive: its rows are gone.
 func TestAWindowIsArchivedDuringARead(t *testing.T) {
 	t.Parallel()

@@ -2,9 +2,11 @@ package app
 
 import (
 	"net/http"
+	"slices"
 
 	"liveops/core/event"
 	"liveops/core/fault"
+	"liveops/core/progression"
 	"liveops/handler/web"
 )
 
@@ -35,7 +37,8 @@ func (a *App) player(w http.ResponseWriter, r *http.Request, _ caller) error {
 	return web.JSON(w, http.StatusOK, answer)
 }
 
-// playerEvent answers what an accepted event did: its ledger rows, and what was cut and why.
+// playerEvent answers what an accepted event did: its ledger rows, and what was cut and why. A score that came too late for a window
+// that its time lies in is not ranked; its notes say on which boards.
 func (a *App) playerEvent(w http.ResponseWriter, r *http.Request, _ caller) error {
 	player, err := playerID(r)
 	if err != nil {
@@ -53,7 +56,14 @@ func (a *App) playerEvent(w http.ResponseWriter, r *http.Request, _ caller) erro
 			"effective_at": timestamp(e.EffectiveAt), "recorded_at": timestamp(e.RecordedAt), "notes": e.Notes,
 		}
 	}
-	return web.JSON(w, http.StatusOK, map[string]any{"player_id": player, "event_id": r.PathValue("event"), "entries": rows})
+	answer := map[string]any{"player_id": player, "event_id": r.PathValue("event"), "entries": rows}
+	if len(entries) > 0 && entries[0].EventType == event.ScoreSubmitted {
+		late := slices.ContainsFunc(entries[0].Notes, func(n progression.Note) bool { return n.Code == fault.WindowClosed })
+		if answer["ranked"] = !late; late {
+			answer["reason"] = fault.WindowClosed
+		}
+	}
+	return web.JSON(w, http.StatusOK, answer)
 }
 
 func playerID(r *http.Request) (string, error) {

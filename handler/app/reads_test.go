@@ -206,6 +206,7 @@ func TestAgedReads(t *testing.T) {
 
 	c.ranked("aged-board", 10, 99)
 	require.Equal(t, first.Body.Bytes(), ask("", board, "").Body.Bytes(), "as old as it may be")
+	require.Equal(t, first.Body.Bytes(), ask("", board+"?made=up", "").Body.Bytes())
 	require.Contains(t, ask(signing.Client, board+"?viewer=p1", "").Body.String(), `"score":99`, "what one player sees is found anew")
 	require.NotEqual(t, tag, ask("", board+"?limit=1", "").Header().Get("ETag"), "another question")
 	status, _ := c.ask("", http.MethodGet, board+"?limit=200", "")
