@@ -54,6 +54,9 @@ func exported(r Row) exportedRow {
 
 func (r exportedRow) row() (Row, error) {
 	achieved, err := time.Parse(instants, r.AchievedAt)
+	if err == nil && achieved.Format(instants) != r.AchievedAt { // a comma is read as a point
+		err = fmt.Errorf("achieved_at is %q, which an export writes otherwise", r.AchievedAt)
+	}
 	return Row{
 		Standing: Standing{r.Rank, r.TiedRank, r.PlayerID, r.Score, achieved.UTC(), r.EventID, string(r.Metadata)},
 		Salt:     r.Salt, Commitment: r.Commitment,

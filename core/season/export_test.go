@@ -76,6 +76,7 @@ func TestVerifyFile(t *testing.T) {
 			"no JSON":            {keys, lines[0] + "what\n", nil},
 			"an unknown member":  {keys, lines[0] + strings.Replace(lines[1], "{", `{"x":1,`, 1), nil},
 			"other spelling":     {keys, lines[0] + strings.Replace(lines[1], ":", ": ", 1) + strings.Join(lines[2:], ""), nil},
+			"a comma in a time":  {keys, lines[0] + strings.Replace(lines[1], ".", ",", 1) + strings.Join(lines[2:], ""), nil},
 			"no time":            {keys, lines[0] + strings.Replace(lines[1], `_at":"2`, `_at":"x2`, 1), nil},
 		} {
 			_, err := season.VerifyFile(test.keys, strings.NewReader(test.file))
