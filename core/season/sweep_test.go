@@ -202,6 +202,16 @@ func TestSweepTwiceAtOnce(t *testing.T) {
 	})
 }
 
+// written waits until so many rows of archives are in the database: a sweeper that stands still in its standings may be writing all the
+// same.
+func written(t *testing.T, db *store.DB, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var rows int
+		return db.Row(t.Context(), "SELECT COUNT(*) FROM archive_entry", nil, &rows) == nil && rows == want
+	}, time.Minute, time.Millisecond)
+}
+
 func TestSweepStaleWorkerIsFencedOff(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]int64{"between chunks": 4, "before its completion": 0} {
@@ -237,6 +247,7 @@ func TestSweepStaleWorkerIsFencedOff(t *testing.T) {
 					done <- result{report, err}
 				}()
 				<-stalled
+				written(t, db, map[int64]int{4: 3, 0: 200}[at])
 				sweep(t, w, season.Report{Held: 1})
 				c.Add(time.Minute - time.Millisecond)
 				sweep(t, w, season.Report{Held: 1})
@@ -288,9 +299,11 @@ func TestSweepStaleWorkerWhileTheNextIsAtWork(t *testing.T) {
 		}
 		go run(first)
 		<-firstStalled
+		written(t, db, 8)
 		c.Add(time.Minute)
 		go run(second)
 		<-secondStalled
+		written(t, db, 4)
 		// The first comes back when the second has written four of nine, and must neither complete nor give the lease away.
 		close(firstGoOn)
 		require.Equal(t, season.Report{Closed: 1, Frozen: 1, Held: 1}, counts(t, <-reports))
