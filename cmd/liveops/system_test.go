@@ -441,7 +441,7 @@ func TestTimeTravel(t *testing.T) {
 
 				again := command(t, recording.out, "replay", "-", "--url", gateway, "--secret-file", secret, "--follow-clock", clock)
 				again.requireError(t, exitFailed, "the first event is of 2026-02-0", "the clock stands at 2026-02-05T23:00:00Z already")
-				for window, state := range map[string]string{"2026-02-03": "archived", "2026-02-04": "archived", "2026-02-05": "closing", "2026-02-06": "open"} {
+				for window, state := range map[string]string{"2026-02-03": "rewarded", "2026-02-04": "rewarded", "2026-02-05": "closing", "2026-02-06": "open"} {
 					top := command(t, "", "top", "trophies", "--window", window, "--url", gateway, "--secret-file", secret)
 					requireDone(t, top)
 					require.Contains(t, top.out, "trophies, "+window+" ("+state+")", "signed, months from here")

@@ -80,9 +80,9 @@ func TestTimeTravel(t *testing.T) {
 		require.Zero(t, report.Retried)
 		require.Equal(t, []string{
 			"05T20:00:00 2022-11-05 open",
-			"06T00:00:00 2022-11-05 closing", "06T00:00:00 2022-11-06 open", "06T00:10:00 2022-11-05 archived",
-			"07T00:00:00 2022-11-06 closing", "07T00:00:00 2022-11-07 open", "07T00:10:00 2022-11-06 archived",
-			"08T00:00:00 2022-11-07 closing", "08T00:00:00 2022-11-08 open", "08T00:10:00 2022-11-07 archived",
+			"06T00:00:00 2022-11-05 closing", "06T00:00:00 2022-11-06 open", "06T00:10:00 2022-11-05 rewarded",
+			"07T00:00:00 2022-11-06 closing", "07T00:00:00 2022-11-07 open", "07T00:10:00 2022-11-06 rewarded",
+			"08T00:00:00 2022-11-07 closing", "08T00:00:00 2022-11-08 open", "08T00:10:00 2022-11-07 rewarded",
 		}, w.looks)
 		reading, err := s.Clock(t.Context())
 		require.NoError(t, err)
@@ -105,7 +105,7 @@ func (s *system) requireDays(t *testing.T, events []oracle.Event, days ...string
 			want := catalog.Compute(events, at).Order(board, "daily")
 			require.NotEmpty(t, want, "a day without games shows nothing")
 			archive := s.page(t, "/v1/leaderboards/"+board+"/archives/"+day+"?limit=1000")
-			require.Equal(t, "archived", archive.Window.State)
+			require.Equal(t, "rewarded", archive.Window.State)
 			require.Equal(t, want, archive.Entries, "%s on %s", board, day)
 		}
 		require.Equal(t, catalog.Compute(events, eve).Order(board, "all_time"), s.pages(t, board, "all_time", 1000))
@@ -149,7 +149,7 @@ func TestTimeTravelAtOnce(t *testing.T) {
 		})
 		require.Equal(t, oneByOne, atOnce)
 		text := strings.Join(atOnce, "\n")
-		for _, want := range []string{"points 2022-11-05 archived", "points 2022-11-08 archived", "points 2022-W44 archived", "rating 2022-11-09 open"} {
+		for _, want := range []string{"points 2022-11-05 rewarded", "points 2022-11-08 rewarded", "points 2022-W44 rewarded", "rating 2022-11-09 open"} {
 			require.Contains(t, text, want)
 		}
 	})
@@ -295,7 +295,7 @@ func TestMoveAgain(t *testing.T) {
 		reading, err := s.Move(t.Context(), midnight)
 		require.NoError(t, err)
 		require.Equal(t, time.Date(2022, 11, 7, 0, 0, 0, 0, time.UTC), reading.Next)
-		require.Equal(t, "archived", s.page(t, "/v1/leaderboards/points/archives/2022-11-05").Window.State)
+		require.Equal(t, "rewarded", s.page(t, "/v1/leaderboards/points/archives/2022-11-05").Window.State)
 
 		rename("journal", "journal_elsewhere") // which every tick purges
 		_, err = s.Move(t.Context(), midnight.Add(29*time.Second))
