@@ -16,10 +16,10 @@ func TestForgetsAWindowPageByPage(t *testing.T) {
 		e := Entries{}
 		var rows [][]any
 		for i := range 2*pageSize + 1 {
-			rows = append(rows, []any{"best", "w", fmt.Sprintf("p%05d", i), 1, 1, -1, 0, 0, "e", 1, ""})
+			rows = append(rows, []any{"best", "w", fmt.Sprintf("p%05d", i), 1, 1, -1, 0, 0, "e", "", 1})
 		}
 		for _, other := range [][]any{{"best", "v"}, {"best", "x"}, {"other", "w"}} {
-			rows = append(rows, append(other, "p00000", 1, 1, -1, 0, 0, "e", 1, ""))
+			rows = append(rows, append(other, "p00000", 1, 1, -1, 0, 0, "e", "", 1))
 		}
 		require.NoError(t, entryTable().Insert(t.Context(), db.Queries, rows))
 		for _, want := range []struct {
