@@ -37,20 +37,10 @@ func ndjson(t *testing.T, events []oracle.Event) io.Reader {
 	return &buffer
 }
 
+// TestChessMonth plays games twice, and compares everything with what they must come to. TestNovember plays real ones.
 func TestChessMonth(t *testing.T) {
 	t.Parallel()
-	t.Run("sample", func(t *testing.T) {
-		t.Parallel()
-		eachBackend(t, func(t *testing.T, b backend) { chessMonth(t, b, oracle.MakeUp(400, 40)) })
-	})
-	t.Run("real", func(t *testing.T) {
-		t.Parallel()
-		path, found := oracle.Recorded("lichess_rapid_2022_11.csv.gz")
-		if !found {
-			t.Skip("the recorded games do not lie beside the repository (LIVEOPS_DATA)")
-		}
-		chessMonth(t, realBackend(t), opened(t, path, oracle.ReadGames))
-	})
+	eachBackend(t, func(t *testing.T, b backend) { chessMonth(t, b, oracle.MakeUp(400, 40)) })
 }
 
 func chessMonth(t *testing.T, b backend, games []oracle.Game) {

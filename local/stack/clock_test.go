@@ -93,7 +93,7 @@ func TestTimeTravel(t *testing.T) {
 	})
 }
 
-// requireDays holds the archives of days, and the boards without end, to what the oracle makes of the events.
+// requireDays holds the archives of days, and the boards without end, to what the oracle makes of the events. The week of eve is over.
 func (s *system) requireDays(t *testing.T, events []oracle.Event, days ...string) {
 	t.Helper()
 	catalog, err := oracle.ReadCatalog(filepath.Join("..", "..", "examples", "chess", "catalog.yaml"))
@@ -113,8 +113,12 @@ func (s *system) requireDays(t *testing.T, events []oracle.Event, days ...string
 		require.NoError(t, s.db.Row(t.Context(), `SELECT COUNT(*) FROM archive WHERE board = ? AND window_id LIKE '2022-__-__'`, []any{board}, &archives))
 		require.Equal(t, len(days), archives)
 	}
+	want := catalog.Compute(events, eve)
+	for _, e := range want.Order("points", "weekly")[:3] {
+		want.XP[e.PlayerID] += 50 // what the week brought, which is over too
+	}
 	xp, _ := s.balances(t)
-	require.Equal(t, catalog.Compute(events, eve).XP, xp)
+	require.Equal(t, want.XP, xp)
 }
 
 // TestTimeTravelAtOnce moves over several boundaries in one move: the same windows are closed as one by one.
@@ -127,13 +131,14 @@ func TestTimeTravelAtOnce(t *testing.T) {
 		_, statuses := s.post(t, scoreEvent("a", "ada", "points", 2, eve), scoreEvent("b", "bob", "rating", 1500, eve.Add(-time.Minute)))
 		require.Equal(t, []string{"accepted", "accepted"}, statuses)
 		require.NoError(t, move(s))
-		query := `SELECT board_window.board, board_window.window_id, state, COALESCE(digest, '') FROM board_window
+		query := `SELECT board_window.board, board_window.window_id, state, COALESCE(entries, -1), COALESCE(sequence, 0), COALESCE(top_player, '') FROM board_window
 			LEFT JOIN archive ON archive.board = board_window.board AND archive.window_id = board_window.window_id
 			ORDER BY board_window.board, board_window.window_id`
 		require.NoError(t, s.db.Each(t.Context(), query, nil, func(scan func(...any) error) error {
-			var board, id, state, digest string
-			err := scan(&board, &id, &state, &digest)
-			windows = append(windows, fmt.Sprintf("%s %s %s %s", board, id, state, digest))
+			var board, id, state, winner string
+			var entries, sequence int
+			err := scan(&board, &id, &state, &entries, &sequence, &winner)
+			windows = append(windows, fmt.Sprintf("%s %s %s %d %d %s", board, id, state, entries, sequence, winner))
 			return err
 		}))
 		return windows

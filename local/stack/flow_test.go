@@ -134,7 +134,7 @@ func TestSeasonIsArchived(t *testing.T) {
 		for _, window := range []string{"s2026", "2026-12-31"} {
 			archive := s.page(t, "/v1/leaderboards/points/archives/"+window)
 			require.Equal(t, "rewarded", archive.Window.State)
-			require.Len(t, archive.Root, 43)
+			require.Len(t, archive.Archive.Root, 43)
 			var order []string
 			for _, e := range archive.Entries {
 				order = append(order, fmt.Sprintf("%d %d %s %d", e.Rank, e.TiedRank, e.PlayerID, e.Score))

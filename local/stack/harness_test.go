@@ -158,8 +158,10 @@ func (s *system) get(t *testing.T, path string, status int) map[string]any {
 type page struct {
 	Entries []oracle.Entry `json:"entries"`
 	Next    string         `json:"next"`
-	Root    string         `json:"root"`
-	Window  struct {
+	Archive struct {
+		Root string `json:"root"`
+	} `json:"archive"`
+	Window struct {
 		ID    string `json:"id"`
 		State string `json:"state"`
 	} `json:"window"`
