@@ -26,7 +26,7 @@ var version = "dev"
 const (
 	exitFailed  = 1 // it could not be done; the line on stderr says why
 	exitUsage   = 2 // the command line is wrong; the line on stderr says how
-	exitRefused = 3 // it was done, and the answer is no: rejected events, an invalid receipt, dead letters given up
+	exitRefused = 3 // it was done, and the answer is no: rejected events, an invalid receipt or archive, dead letters given up
 )
 
 // errRefused is the error of a command that did its work and got a no, which it has printed.
@@ -34,8 +34,8 @@ var errRefused = errors.New("refused")
 
 const description = `A game's live operations on one machine, and the tools to work with them.
 
-Exit codes: 0 done, 1 could not be done, 2 wrong command line, 3 done and the answer is no (rejected events, an invalid receipt,
-dead letters given up).
+Exit codes: 0 done, 1 could not be done, 2 wrong command line, 3 done and the answer is no (rejected events, an invalid receipt or
+archive, dead letters given up).
 
 Examples:
   liveops dev --demo

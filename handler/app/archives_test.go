@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
 
+	"liveops/core/catalog"
 	"liveops/core/season"
 	"liveops/core/signing"
 )
@@ -126,6 +127,19 @@ func TestArchives(t *testing.T) {
 		require.Equal(t, want, problem.Code, target)
 	}
 	require.Equal(t, http.StatusBadRequest, c.askAt(*now, signing.Server, http.MethodGet, day+"/export?format=xml", "").Code)
+}
+
+// What is left of a board that the catalog has no more is not for everybody: it may not have been public.
+func TestArchivesOfABoardThatIsGone(t *testing.T) {
+	t.Parallel()
+	c, now := archivedDay(t)
+	game := *c.app.catalog.Load()
+	game.Boards = map[string]catalog.Board{"aged-board": game.Boards["aged-board"]}
+	c.app.catalog.Store(&game)
+	for _, rest := range []string{"/archives/2026-11-22", "/archives/2026-11-22/players/p1"} {
+		require.Equal(t, http.StatusNotFound, c.askAt(*now, "", http.MethodGet, "/v1/leaderboards/open-board"+rest, "").Code, rest)
+		require.Equal(t, http.StatusOK, c.askAt(*now, signing.Server, http.MethodGet, "/v1/leaderboards/open-board"+rest, "").Code, rest)
+	}
 }
 
 // What comes after the grace is not ranked, and says so.

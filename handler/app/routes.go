@@ -324,16 +324,20 @@ func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
 	return pass, nil
 }
 
-// public is signed, but lets unsigned requests in when the board allows it.
+// public is signed, but lets unsigned requests in when the board allows it. Nobody needs a key to learn that there is no such board, and
+// nobody reads without one what is left of a board that the catalog has no more: it may not have been public.
 func (a *App) public(classes []signing.Class, next handler) web.Handler {
 	signed := a.signed(classes, next)
 	unsigned := a.bounded(requestDeadline, func(w http.ResponseWriter, r *http.Request) error { return next(w, r, caller{}) })
 	return func(w http.ResponseWriter, r *http.Request) error {
 		board, known := a.catalog.Load().Boards[r.PathValue("board")]
-		if r.Header.Get(signing.HeaderSignature) == "" && (board.Public || !known) { // nobody needs a key to learn that there is no such board
-			return unsigned(w, r)
+		switch {
+		case r.Header.Get(signing.HeaderSignature) != "" || known && !board.Public:
+			return signed(w, r)
+		case !known:
+			return fault.BoardNotFound.Errorf("there is no board %q", r.PathValue("board"))
 		}
-		return signed(w, r)
+		return unsigned(w, r)
 	}
 }
 
