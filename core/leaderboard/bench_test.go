@@ -70,7 +70,7 @@ func fillWindow(b *testing.B, db *store.DB, n int) []redis.Z {
 		score := random.Int64N(100_000)
 		place := standing("desc", score)
 		bare[i] = redis.Z{Score: float64(place), Member: member(achieved, player)}
-		rows[i] = []any{"best", "w", player, score, score, place, achieved.UnixMilli(), 0, "event-" + player, 1}
+		rows[i] = []any{"best", "w", player, score, score, place, achieved.UnixMilli(), 0, "event-" + player, "", 1}
 	}
 	for some := range slices.Chunk(rows, 50_000) {
 		require.NoError(b, db.Tx(b.Context(), func(tx *store.Tx) error { return entryTable().Insert(b.Context(), tx.Queries, some) }))
