@@ -96,11 +96,6 @@ func (a *App) archivedLookup(r *http.Request, in season.Window, players []string
 	return a.finalOrder(header, rows...), nil
 }
 
-// closed finds the window of the path.
-func (a *App) closed(r *http.Request) (season.Window, error) {
-	return a.windows.Get(r.Context(), r.PathValue("board"), r.PathValue("window"))
-}
-
 // archives answers the closed windows of a board, newest first.
 func (a *App) archives(w http.ResponseWriter, r *http.Request, c caller) error {
 	cadence, before, n, err := a.history(r, c)
@@ -164,10 +159,7 @@ func (a *App) archived(r *http.Request, c caller) (ranking, error) {
 	if err != nil {
 		return ranking{}, err
 	}
-	in, err := a.closed(r)
-	if err != nil {
-		return ranking{}, err
-	}
+	in := season.Window{Board: r.PathValue("board"), ID: r.PathValue("window")}
 	if before == 0 {
 		return a.archivePage(r, in, after, n)
 	}
@@ -202,11 +194,7 @@ func (a *App) proof(w http.ResponseWriter, r *http.Request, _ caller) error {
 	if err != nil {
 		return err
 	}
-	in, err := a.closed(r)
-	if err != nil {
-		return err
-	}
-	proof, err := a.windows.Proof(r.Context(), in.Board, in.ID, player)
+	proof, err := a.windows.Proof(r.Context(), r.PathValue("board"), r.PathValue("window"), player)
 	if err != nil {
 		return err
 	}
@@ -253,11 +241,7 @@ func (a *App) export(w http.ResponseWriter, r *http.Request, _ caller) error {
 	if err != nil {
 		return err
 	}
-	in, err := a.closed(r)
-	if err != nil {
-		return err
-	}
-	header, err := a.windows.Archive(r.Context(), in.Board, in.ID)
+	header, err := a.windows.Archive(r.Context(), r.PathValue("board"), r.PathValue("window"))
 	if err != nil {
 		return err
 	}
@@ -268,7 +252,7 @@ func (a *App) export(w http.ResponseWriter, r *http.Request, _ caller) error {
 		format = "ndjson"
 	}
 	w.Header().Set("Content-Type", answers)
-	w.Header().Set("Content-Disposition", `attachment; filename="`+in.Board+"-"+in.ID+"."+format+`"`)
+	w.Header().Set("Content-Disposition", `attachment; filename="`+header.Board+"-"+header.ID+"."+format+`"`)
 	return write(r.Context(), header, w)
 }
 

@@ -43,7 +43,7 @@ func (a *App) describeWindow(in season.Window) map[string]any {
 
 // showWindow answers a window with what was done about it.
 func (a *App) showWindow(w http.ResponseWriter, r *http.Request, _ caller) error {
-	in, err := a.closed(r)
+	in, err := a.windows.Get(r.Context(), r.PathValue("board"), r.PathValue("window"))
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (a *App) orderWindow(kind season.ActionKind) handler {
 		if (kind == season.ActionExtend) == body.Until.IsZero() {
 			return invalid("/until", fault.FieldMissing, "says when an extended window ends, and goes with nothing else")
 		}
-		in, err := a.closed(r)
+		in, err := a.windows.Get(r.Context(), r.PathValue("board"), r.PathValue("window"))
 		if err != nil {
 			return err
 		}
