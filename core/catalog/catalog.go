@@ -1,4 +1,4 @@
-// Package catalog is a game's numbers: event types and their bounds, the XP curve, bosses, items, level rewards, boards
+// Package catalog is a game's numbers: event types and their bounds, the XP curve, bosses, items, level rewards, modifiers, boards
 // with their windows, fairness limits. One versioned file holds them and nothing in code does. It knows no player, no
 // state and no clock.
 package catalog
@@ -10,26 +10,43 @@ import (
 
 // Catalog is one version of a game. Parse checks it as a whole, so its readers need not.
 type Catalog struct {
-	Version  int                  `yaml:"version"` // grows with every change; written on every ledger row
-	Name     string               `yaml:"name"`
-	Events   map[string]EventType `yaml:"events"`
-	XP       Curve                `yaml:"xp"`
-	Rewards  Rewards              `yaml:"rewards"`
-	Bosses   map[string]Boss      `yaml:"bosses"`
-	Items    map[string]Item      `yaml:"items"` // a name, or a family such as "eco-*"
-	Boards   map[string]Board     `yaml:"boards"`
-	Seasons  []Season             `yaml:"seasons"` // in order, not overlapping
-	Fairness Fairness             `yaml:"fairness"`
+	Version   int                  `yaml:"version"` // grows with every change; written on every ledger row
+	Name      string               `yaml:"name"`
+	Zone      string               `yaml:"zone"` // IANA name; where the game's days and weeks begin, and what the times of modifiers mean; default UTC
+	Events    map[string]EventType `yaml:"events"`
+	XP        Curve                `yaml:"xp"`
+	Rewards   Rewards              `yaml:"rewards"`
+	Bosses    map[string]Worth     `yaml:"bosses"` // what a kill is worth
+	Items     map[string]Item      `yaml:"items"`  // a name, or a family such as "eco-*"
+	Modifiers map[string]Modifier  `yaml:"modifiers"`
+	Boards    map[string]Board     `yaml:"boards"`
+	Seasons   []Season             `yaml:"seasons"` // in order, not overlapping
+	Fairness  Fairness             `yaml:"fairness"`
+	Privacy   Privacy              `yaml:"privacy"`
 }
 
 // EventType says what an event of this type carries. The types xp_gained, score_submitted, boss_killed and item_acquired
 // have an effect of their own and their fields must be declared as they are used (see Parse); score_submitted may carry further
-// optional ones, for boards to keep. Further types are worth the XP declared here.
+// optional ones, for boards to keep. Further types are worth what is declared here. Of the types with an effect of their own, what
+// an event is worth follows from its data, and the type only limits it: by required_level, cooldown, once and daily.
 type EventType struct {
-	Fields map[string]Field `yaml:"fields"`
-	XP     int64            `yaml:"xp"`    // for declared types: what one event is worth
-	Every  Duration         `yaml:"every"` // least time between two events of this type by one player; 0: none
-	Rate   Rate             `yaml:"rate"`  // of this type at the gate, for each player, beside burst and sustained
+	Fields  map[string]Field `yaml:"fields"`
+	Every   Duration         `yaml:"every"`   // least time between two events of this type by one player; 0: none
+	Rate    Rate             `yaml:"rate"`    // of this type at the gate, for each player, beside burst and sustained
+	Sources map[string]int64 `yaml:"sources"` // of xp_gained: the most XP of a day, by the event's source; 1 to 2^53-1
+	Worth   `yaml:",inline"`
+}
+
+// Worth is what an event brings a player, and when it does. What comes too early, or once too often, or to whom it is not for yet
+// is worth nothing, and the ledger says why. Time is the event's effective one, days and weeks are the catalog's.
+type Worth struct {
+	XP            int64            `yaml:"xp"`
+	Items         map[string]int64 `yaml:"items"`
+	Claim         bool             `yaml:"claim"`          // the items wait in the mailbox, rather than being granted at once
+	RequiredLevel int              `yaml:"required_level"` // the least level of the player before the event; 0: any
+	Cooldown      Duration         `yaml:"cooldown"`       // least time between two that are worth something; 0: none
+	Once          string           `yaml:"once"`           // only the first is worth something, of each day, week, season or ever; empty: all are
+	Daily         int64            `yaml:"daily"`          // the most XP of one day, after modifiers; 0: no limit
 }
 
 // Field is one member of an event's data. Its type and its length are a matter of form, checked at the gate; Min, Max and Enum
@@ -64,21 +81,39 @@ type Rewards struct {
 	Claim  Duration       `yaml:"claim"`  // how long a reward waits in the mailbox to be claimed; default 720h
 }
 
-// Reward is a grant of items.
+// Reward is what a level brings.
 type Reward struct {
 	Items map[string]int64 `yaml:"items"`
+	Claim bool             `yaml:"claim"` // they wait in the mailbox, rather than being granted at once
 }
 
-// Boss is what a kill is worth and who may claim it.
-type Boss struct {
-	XP            int64            `yaml:"xp"`
-	Items         map[string]int64 `yaml:"items"`
-	RequiredLevel int              `yaml:"required_level"`
-}
-
-// Item is a thing a player can hold. What would not fit on the stack is not granted, and the ledger says so.
+// Item is a thing a player can hold. Its Worth is what an item_acquired of it brings beside the item itself, whatever the quantity.
 type Item struct {
-	Stack int64 `yaml:"stack"` // the most one player may hold; 0: no limit
+	Stack    int64       `yaml:"stack"`    // the most of one item a player may hold; 0: no limit
+	Slots    int         `yaml:"slots"`    // of a family: how many different items of it a player may hold; 0: no limit
+	Overflow string      `yaml:"overflow"` // what becomes of what does not fit: reject (the default; the ledger says so), mailbox or convert
+	Convert  *Conversion `yaml:"convert"`  // with overflow convert
+	Worth    `yaml:",inline"`
+}
+
+// Conversion is what is granted in place of each one that does not fit. It is another item, which does not convert itself.
+type Conversion struct {
+	Item     string `yaml:"item"`
+	Quantity int64  `yaml:"quantity"`
+}
+
+// Modifier changes the XP of events whose effective time lies within it: to Percent of what they would bring, rounded down. Of several
+// that are in force at once the greatest counts. What windows bring is not changed.
+type Modifier struct {
+	Starts  string   `yaml:"starts"`  // 2006-01-02 or 2006-01-02T15:04, in the catalog's zone
+	Ends    string   `yaml:"ends"`    // exclusive
+	Percent int64    `yaml:"percent"` // 0 to 1000; 200 doubles
+	Types   []string `yaml:"types"`   // event types; none: all
+}
+
+// Privacy is how player data is treated.
+type Privacy struct {
+	Grace Duration `yaml:"grace"` // how long an erasure that was asked for can be cancelled; default 720h
 }
 
 // Board is one ranking.

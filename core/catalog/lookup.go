@@ -59,12 +59,7 @@ func (c *Catalog) Fed(board string) []string {
 }
 
 // ClockTime reads Starts or Ends: what the clocks of a zone show then, as if it were UTC.
-func (Season) ClockTime(text string) (time.Time, error) {
-	if t, err := time.Parse("2006-01-02", text); err == nil {
-		return t, nil
-	}
-	return time.Parse("2006-01-02T15:04", text)
-}
+func (Season) ClockTime(text string) (time.Time, error) { return clockTime(text) }
 
 // ordered walks a map in order of its keys. The map may be changed on the way, for keys it has.
 func ordered[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {

@@ -16,6 +16,9 @@ import (
 // MaxSize bounds a catalog file, in bytes.
 const MaxSize = 512 << 10
 
+// month is how long what waits for a player, or for an operator, does so where the catalog does not say otherwise.
+const month = 30 * 24 * time.Hour
+
 // Problem is one thing wrong with a catalog.
 type Problem struct {
 	Path string // such as boards.rating.operator; empty for the text as a whole
@@ -75,7 +78,7 @@ func Parse(text []byte) (*Catalog, error) {
 		return nil, &Problems{[]Problem{syntax(err)}}
 	}
 	r := reader{lines: map[string]int{}}
-	c := &Catalog{Fairness: defaultFairness(), Rewards: Rewards{Claim: Duration(30 * 24 * time.Hour)}}
+	c := &Catalog{Fairness: defaultFairness(), Rewards: Rewards{Claim: Duration(month)}, Privacy: Privacy{Grace: Duration(month)}}
 	switch {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
 		return nil, &Problems{[]Problem{{Text: "the catalog is empty"}}}

@@ -78,6 +78,7 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 	require.Equal(t, &catalog.Catalog{
 		Version: 7,
 		Name:    "arena",
+		Zone:    "UTC",
 		Events: map[string]catalog.EventType{
 			"xp_gained": {Every: seconds(2), Fields: map[string]catalog.Field{
 				"amount": {Type: "integer", Min: ptr(1), Max: ptr(500)},
@@ -89,7 +90,7 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 			}},
 			"boss_killed":   {Fields: map[string]catalog.Field{"boss": {Type: "string"}}},
 			"item_acquired": {Fields: map[string]catalog.Field{"item": {Type: "string"}, "quantity": {Type: "integer"}}},
-			"match_finished": {XP: 15, Every: seconds(90), Rate: catalog.Rate{Events: 5, Per: seconds(10)}, Fields: map[string]catalog.Field{
+			"match_finished": {Worth: catalog.Worth{XP: 15}, Every: seconds(90), Rate: catalog.Rate{Events: 5, Per: seconds(10)}, Fields: map[string]catalog.Field{
 				"map":     {Type: "string", Enum: []string{"foundry", "harbor"}},
 				"won":     {Type: "boolean"},
 				"seconds": {Type: "integer", Min: ptr(-5), Max: ptr(1800), Optional: true},
@@ -100,7 +101,7 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 			2: {Items: map[string]int64{"potion": 3}},
 			5: {Items: map[string]int64{"eco-c00": 1}},
 		}, Claim: seconds(3600)},
-		Bosses: map[string]catalog.Boss{"dragon": {XP: 40, Items: map[string]int64{"potion": 2}, RequiredLevel: 3}},
+		Bosses: map[string]catalog.Worth{"dragon": {XP: 40, Items: map[string]int64{"potion": 2}, RequiredLevel: 3}},
 		Items:  map[string]catalog.Item{"potion": {Stack: 20}, "gold": {}, "eco-*": {}},
 		Boards: map[string]catalog.Board{
 			"rating": {
@@ -121,6 +122,7 @@ func TestParseReadsEverythingAndFillsInDefaults(t *testing.T) {
 			{ID: "s01", Starts: "2026-01-01", Ends: "2026-04-01"},
 			{ID: "s02", Starts: "2026-04-01", Ends: "2026-07-01T12:00"},
 		},
+		Privacy: catalog.Privacy{Grace: seconds(720 * 3600)},
 		Fairness: catalog.Fairness{
 			Burst:     catalog.Rate{Events: 50, Per: seconds(1)},
 			Sustained: catalog.Rate{Events: 300, Per: seconds(60)},

@@ -55,11 +55,9 @@ func (r *reader) value(into reflect.Value, node ast.Node, path string) {
 		r.value(into.Elem(), node, path)
 	case reflect.Struct:
 		r.members(node, path, func(key string, value ast.Node, at *token.Token) {
-			for i := range into.NumField() {
-				if into.Type().Field(i).Tag.Get("yaml") == key {
-					r.value(into.Field(i), value, join(path, key))
-					return
-				}
+			if field, ok := member(into, key); ok {
+				r.value(field, value, join(path, key))
+				return
 			}
 			r.problem(join(path, key), at, "unknown key")
 		})
@@ -98,6 +96,16 @@ func (r *reader) value(into reflect.Value, node ast.Node, path string) {
 	default:
 		r.scalar(into, node, path)
 	}
+}
+
+// member finds the field of a struct that a key names, also among those of an embedded one.
+func member(of reflect.Value, key string) (reflect.Value, bool) {
+	for _, field := range reflect.VisibleFields(of.Type()) {
+		if field.Tag.Get("yaml") == key {
+			return of.FieldByIndex(field.Index), true
+		}
+	}
+	return reflect.Value{}, false
 }
 
 func (r *reader) scalar(into reflect.Value, node ast.Node, path string) {

@@ -117,6 +117,8 @@ func (v *validation) run() {
 	if v.Name == "" {
 		v.problem("name", "required")
 	}
+	v.Zone = orElse(v.Zone, "UTC")
+	v.zone("zone", v.Zone)
 	v.events()
 	v.curve()
 	for name, item := range ordered(v.Items) {
@@ -313,9 +315,7 @@ func (v *validation) boards() {
 		b.Operator, b.Order, b.Zone = orElse(b.Operator, "best"), orElse(b.Order, "desc"), orElse(b.Zone, "UTC")
 		v.oneOf(path+".operator", b.Operator, "best", "latest", "sum")
 		v.oneOf(path+".order", b.Order, "desc", "asc")
-		if _, err := time.LoadLocation(b.Zone); err != nil || b.Zone == "Local" {
-			v.problem(path+".zone", "no such time zone; use a name like Europe/Berlin")
-		}
+		v.zone(path+".zone", b.Zone)
 		if len(b.Windows) == 0 {
 			v.problem(path+".windows", "required, at least one of %s", strings.Join(windows(), ", "))
 		}
@@ -497,6 +497,12 @@ func (v *validation) rules() {
 		rules[name] = rule
 	}
 	v.Fairness.Rules = rules
+}
+
+func (v *validation) zone(path, name string) {
+	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
+		v.problem(path, "no such time zone; use a name like Europe/Berlin")
+	}
 }
 
 func (v *validation) name(path, name string) {

@@ -31,6 +31,9 @@ const (
 	// RewardGranted is the type of what places bring. It is made here: no client may send it, and its id is none that a client
 	// could choose.
 	RewardGranted = "reward_granted"
+
+	// EventReversed is the type of what takes back the effect of another event. It is made here, too, on an operator's order.
+	EventReversed = "event_reversed"
 )
 
 // WindowID is the optional field of score_submitted that names the only window the score may count in.

@@ -38,6 +38,8 @@ const (
 	SignatureMismatch Code = "signature-mismatch"
 	NonceReplayed     Code = "nonce-replayed"
 	OutOfScope        Code = "key-out-of-scope"
+	SessionExpired    Code = "session-expired"
+	SessionRevoked    Code = "session-revoked"
 
 	// The gate.
 	IdempotencyInFlight Code = "idempotency-in-flight"
@@ -70,6 +72,12 @@ const (
 	LevelTooLow     Code = "level-too-low"
 	StackFull       Code = "stack-full"
 	BalanceLimit    Code = "balance-limit"
+	CoolingDown     Code = "cooling-down"
+	OnceOnly        Code = "once-only"
+	DailyCap        Code = "daily-cap"
+	NoFreeSlot      Code = "no-free-slot"
+	Mailed          Code = "sent-to-mailbox"
+	Converted       Code = "converted"
 	WindowClosed    Code = "window-closed"
 	DeliveriesSpent Code = "deliveries-spent"
 	NotReleasable   Code = "rejected-not-releasable"
@@ -87,6 +95,11 @@ const (
 	CaseNotFound     Code = "case-not-found"
 	MailNotFound     Code = "mail-not-found"
 	MailExpired      Code = "mail-expired"
+	EventNotFound    Code = "event-not-found"
+	NotReversible    Code = "not-reversible"
+	MailWithdrawn    Code = "mail-withdrawn"
+	MailUnfit        Code = "mail-does-not-fit"
+	ErasureNotFound  Code = "erasure-not-found"
 	CursorExpired    Code = "cursor-expired"
 	NotArchived      Code = "window-not-archived"
 	ArchivePurged    Code = "archive-purged"
@@ -144,6 +157,8 @@ var catalogue = map[Code]meaning{
 	SignatureMismatch: {Unauthenticated, "The signature does not match the request"},
 	NonceReplayed:     {Unauthenticated, "The nonce was used before"},
 	OutOfScope:        {Forbidden, "The key may not do this"},
+	SessionExpired:    {Unauthenticated, "The session key has expired"},
+	SessionRevoked:    {Unauthenticated, "The player's session keys were revoked"},
 
 	IdempotencyInFlight: {Conflict, "A request with this idempotency key is under way"},
 	IdempotencyReused:   {Invalid, "The idempotency key was used for another request"},
@@ -173,6 +188,12 @@ var catalogue = map[Code]meaning{
 	LevelTooLow:     {Invalid, "The player's level is too low for this"},
 	StackFull:       {Invalid, "The item's stack is full"},
 	BalanceLimit:    {Invalid, "The balance cannot go further that way"},
+	CoolingDown:     {RateLimited, "It came too soon after the one before to be worth anything"},
+	OnceOnly:        {Conflict, "It is worth something only once in this time"},
+	DailyCap:        {RateLimited, "The day's XP from this source is used up"},
+	NoFreeSlot:      {Invalid, "The player holds as many different items of the family as he may"},
+	Mailed:          {Conflict, "It waits in the mailbox"},
+	Converted:       {Conflict, "It did not fit and became something else"},
 	WindowClosed:    {Conflict, "The window the event belongs to is closed"},
 	DeliveriesSpent: {Unavailable, "The message was delivered too often without success"},
 	NotReleasable:   {Invalid, "The rejected message cannot be released"},
@@ -189,6 +210,11 @@ var catalogue = map[Code]meaning{
 	CaseNotFound:     {NotFound, "There is no such case"},
 	MailNotFound:     {NotFound, "The player has no such mail"},
 	MailExpired:      {Gone, "The mail was not claimed in time"},
+	EventNotFound:    {NotFound, "No such event has had an effect"},
+	NotReversible:    {Invalid, "The event cannot be reversed"},
+	MailWithdrawn:    {Gone, "The mail was withdrawn"},
+	MailUnfit:        {Conflict, "There is no room for what the mail brings"},
+	ErasureNotFound:  {NotFound, "No erasure of the player is under way"},
 	CursorExpired:    {Gone, "The cursor's window has closed"},
 	NotArchived:      {Conflict, "The window is not archived yet"},
 	ArchivePurged:    {Gone, "The archive keeps only its hall of fame"},

@@ -53,9 +53,10 @@ func (r *Rewards) claimed(ctx context.Context, mail mailbox.Mail) (Claim, error)
 	if claim.Entries, err = r.Ledger.Entries(ctx, mail.PlayerID, mail.ID); err != nil {
 		return Claim{}, err
 	}
-	claim.Receipt, err = receipt.Get(ctx, r.Ledger.DB, mail.PlayerID, mail.ID)
+	stored, err := receipt.Get(ctx, r.Ledger.DB, mail.PlayerID, mail.ID)
 	if errors.Is(err, fault.ReceiptNotFound) {
 		return claim, nil
 	}
+	claim.Receipt = stored.Token
 	return claim, err
 }

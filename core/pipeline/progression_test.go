@@ -53,9 +53,9 @@ func TestProgressionAppliesABatch(t *testing.T) {
 		require.Equal(t, []string{"1 bob 9", "2 ada 7"}, p.ranks(t, "best", "all_time"))
 		require.Len(t, p.rows(t, "receipt"), 1, "only what granted something")
 
-		token, err := receipt.Get(t.Context(), db, "ada", "x1")
+		stored, err := receipt.Get(t.Context(), db, "ada", "x1")
 		require.NoError(t, err)
-		claims, err := p.progression.Receipts.Verify(token)
+		claims, err := p.progression.Receipts.Verify(stored.Token)
 		require.NoError(t, err)
 		claims.ID = ""
 		require.Equal(t, receipt.Claims{

@@ -69,9 +69,9 @@ func TestRewardsAreGranted(t *testing.T) {
 		require.Equal(t, []string{"stack-full level:2:item:gem 1"}, p.notes(t, "ada", yesterday))
 		require.Equal(t, []string{fmt.Sprintf(`mail: bob | %s | window | points | 2026-11-21 | 2 | 2 | 50 | {"gem":1} | %d | %d | %d`, yesterday,
 			noon.UnixMilli(), noon.Add(2*time.Hour).UnixMilli(), noon.Add(2*time.Hour).UnixMilli())}, p.rows(t, "mail"))
-		token, err := receipt.Get(t.Context(), db, "ada", yesterday)
+		stored, err := receipt.Get(t.Context(), db, "ada", yesterday)
 		require.NoError(t, err)
-		claims, err := p.rewards.Receipts.Verify(token)
+		claims, err := p.rewards.Receipts.Verify(stored.Token)
 		require.NoError(t, err)
 		require.Equal(t, receipt.Claims{
 			ID: receipt.ID("ada", yesterday), PlayerID: "ada", EventID: yesterday, Type: event.RewardGranted, Board: "points", Window: "2026-11-21", Rank: 1,

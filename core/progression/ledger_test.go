@@ -35,12 +35,12 @@ func game() *catalog.Catalog {
 			3: {Items: map[string]int64{"gem": 5, "axe": 1}},
 			5: {Items: map[string]int64{"crown": 1}},
 		}},
-		Bosses: map[string]catalog.Boss{
+		Bosses: map[string]catalog.Worth{
 			"rat":   {XP: 10, Items: map[string]int64{"tail": 2}},
 			"hydra": {XP: 250, Items: map[string]int64{"gem": 2, "fang": 9}, RequiredLevel: 2},
 		},
 		Items:  map[string]catalog.Item{"gem": {Stack: 7}, "axe": {}, "crown": {Stack: 1}, "tail": {}, "fang": {}, "eco-*": {Stack: 3}},
-		Events: map[string]catalog.EventType{"logged_in": {XP: 3}},
+		Events: map[string]catalog.EventType{"logged_in": {Worth: catalog.Worth{XP: 3}}},
 	}
 }
 

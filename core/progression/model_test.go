@@ -87,9 +87,9 @@ func anyCatalog(t *rapid.T) *catalog.Catalog {
 		Version: rapid.IntRange(1, 9).Draw(t, "version"),
 		XP:      catalog.Curve{Table: []int64{0}},
 		Rewards: catalog.Rewards{Levels: map[int]catalog.Reward{}},
-		Bosses:  map[string]catalog.Boss{},
+		Bosses:  map[string]catalog.Worth{},
 		Items:   map[string]catalog.Item{},
-		Events:  map[string]catalog.EventType{"logged_in": {XP: rapid.Int64Range(0, 20).Draw(t, "login")}},
+		Events:  map[string]catalog.EventType{"logged_in": {Worth: catalog.Worth{XP: rapid.Int64Range(0, 20).Draw(t, "login")}}},
 	}
 	for _, step := range rapid.SliceOfN(rapid.Int64Range(1, 60), 0, 8).Draw(t, "steps") {
 		c.XP.Table = append(c.XP.Table, c.XP.Table[len(c.XP.Table)-1]+step)
@@ -99,7 +99,7 @@ func anyCatalog(t *rapid.T) *catalog.Catalog {
 		c.Items[item] = catalog.Item{Stack: rapid.Int64Range(0, 12).Draw(t, "stack")}
 	}
 	for _, boss := range []string{"rat", "hydra"} {
-		c.Bosses[boss] = catalog.Boss{
+		c.Bosses[boss] = catalog.Worth{
 			XP: rapid.Int64Range(0, 150).Draw(t, "boss xp"), Items: loot(t, "loot"), RequiredLevel: rapid.IntRange(0, 4).Draw(t, "required"),
 		}
 	}

@@ -34,12 +34,12 @@ func TestAdvanceNeverFails(t *testing.T) {
 	t.Parallel()
 	c := &catalog.Catalog{
 		XP: catalog.Curve{Table: []int64{0, 100}},
-		Bosses: map[string]catalog.Boss{
+		Bosses: map[string]catalog.Worth{
 			"rich": {XP: math.MaxInt64, Items: map[string]int64{"gem": math.MaxInt64, "gone": 1}},
 			"poor": {XP: math.MinInt64, Items: map[string]int64{"gem": math.MinInt64}},
 		},
 		Items:  map[string]catalog.Item{"gem": {}, "eco-*": {Stack: 1}},
-		Events: map[string]catalog.EventType{"logged_in": {XP: 5}},
+		Events: map[string]catalog.EventType{"logged_in": {Worth: catalog.Worth{XP: 5}}},
 	}
 	long := "eco-" + strings.Repeat("x", 5000)
 	for name, test := range map[string]struct {
@@ -93,7 +93,7 @@ func TestKindsAreDistinctAndFit(t *testing.T) {
 	longest := strings.Repeat("g", event.MaxID)
 	loot := map[string]int64{"gem": 1, longest: 2}
 	c := &catalog.Catalog{
-		Bosses:  map[string]catalog.Boss{"hydra": {XP: 1000, Items: loot}},
+		Bosses:  map[string]catalog.Worth{"hydra": {XP: 1000, Items: loot}},
 		Items:   map[string]catalog.Item{"gem": {}, longest: {}},
 		Rewards: catalog.Rewards{Levels: map[int]catalog.Reward{}},
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"liveops/core/fault"
 	"liveops/core/store"
@@ -41,15 +42,37 @@ func Store(ctx context.Context, tx *store.Tx, receipts []Issued) error {
 	return nil
 }
 
+// Stored is a receipt as it is kept.
+type Stored struct {
+	Token      string
+	ReversedAt time.Time // when what it states was taken back; zero: it stands
+}
+
 // Get gives the receipt of an event, fault.ReceiptNotFound if it has none.
-func Get(ctx context.Context, db *store.DB, playerID, eventID string) (string, error) {
-	var token string
-	err := db.Row(ctx, "SELECT token FROM receipt WHERE player_id = ? AND event_id = ?", []any{playerID, eventID}, &token)
+func Get(ctx context.Context, db *store.DB, playerID, eventID string) (Stored, error) {
+	var s Stored
+	var reversed int64
+	query := "SELECT token, COALESCE(reversed_at, 0) FROM receipt WHERE player_id = ? AND event_id = ?"
+	err := db.Row(ctx, query, []any{playerID, eventID}, &s.Token, &reversed)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return "", fault.ReceiptNotFound.Errorf("event %q of player %q has no receipt", eventID, playerID)
+		return Stored{}, fault.ReceiptNotFound.Errorf("event %q of player %q has no receipt", eventID, playerID)
 	case err != nil:
-		return "", fmt.Errorf("read receipt: %w", err)
+		return Stored{}, fmt.Errorf("read receipt: %w", err)
 	}
-	return token, nil
+	if reversed != 0 {
+		s.ReversedAt = time.UnixMilli(reversed).UTC()
+	}
+	return s, nil
+}
+
+// Reverse marks the receipt of an event, if it has one, as taken back at an instant, as part of the transaction that takes back what it
+// states. The first mark stays. The bytes of the receipt do not change, and it still verifies: that it was reversed is known
+// only here.
+func Reverse(ctx context.Context, tx *store.Tx, playerID, eventID string, at time.Time) error {
+	query := "UPDATE receipt SET reversed_at = ? WHERE player_id = ? AND event_id = ? AND reversed_at IS NULL"
+	if _, err := tx.Exec(ctx, query, at.UnixMilli(), playerID, eventID); err != nil {
+		return fmt.Errorf("mark receipt as reversed: %w", err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,9 +26,10 @@ func TestStore(t *testing.T) {
 			return receipt.Issued{Claims: c, Token: token}
 		}
 		stored := func(player, event string) string {
-			token, err := receipt.Get(t.Context(), db, player, event)
+			stored, err := receipt.Get(t.Context(), db, player, event)
 			require.NoError(t, err)
-			return token
+			require.Zero(t, stored.ReversedAt)
+			return stored.Token
 		}
 		longest := strings.Repeat("a.", receipt.MaxToken/2)
 
@@ -56,6 +58,17 @@ func TestStore(t *testing.T) {
 		require.ErrorIs(t, err, undone)
 		_, err = receipt.Get(t.Context(), db, "carol", "e1")
 		require.ErrorIs(t, err, fault.NotFound)
+
+		first, later := time.UnixMilli(1_764_000_000_123).UTC(), time.UnixMilli(1_764_000_001_000).UTC()
+		require.NoError(t, db.Tx(t.Context(), func(tx *store.Tx) error {
+			require.NoError(t, receipt.Reverse(t.Context(), tx, "carol", "e1", first), "no receipt, nothing to mark")
+			require.NoError(t, receipt.Reverse(t.Context(), tx, "alice", "e1", first))
+			return receipt.Reverse(t.Context(), tx, "alice", "e1", later)
+		}))
+		reversed, err := receipt.Get(t.Context(), db, "alice", "e1")
+		require.NoError(t, err)
+		require.Equal(t, receipt.Stored{Token: "first", ReversedAt: first}, reversed)
+		require.Equal(t, longest, stored("alice", "e2"))
 
 		require.NoError(t, db.Close())
 		require.ErrorIs(t, keep(of("dave", "e1", "token")), fault.Unavailable)

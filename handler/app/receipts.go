@@ -17,11 +17,13 @@ func (a *App) receipt(w http.ResponseWriter, r *http.Request, _ caller) error {
 	if err != nil {
 		return err
 	}
-	token, err := receipt.Get(r.Context(), a.db, player, r.PathValue("event"))
+	stored, err := receipt.Get(r.Context(), a.db, player, r.PathValue("event"))
 	if err != nil {
 		return err
 	}
-	return web.JSON(w, http.StatusOK, map[string]string{"player_id": player, "event_id": r.PathValue("event"), "receipt": token})
+	return web.JSON(w, http.StatusOK, map[string]any{
+		"player_id": player, "event_id": r.PathValue("event"), "receipt": stored.Token, "reversed_at": ending(stored.ReversedAt),
+	})
 }
 
 // verifyReceipt says whether a receipt was issued here and says what it says.

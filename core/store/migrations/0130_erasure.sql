@@ -1,0 +1,8 @@
+CREATE TABLE IF NOT EXISTS erasure (
+	player_id    VARCHAR(63) NOT NULL PRIMARY KEY,
+	requested_at BIGINT NOT NULL,
+	due_at       BIGINT NOT NULL,
+	actor        VARCHAR(128) NOT NULL,
+	reason       VARCHAR(512) NOT NULL,
+	erased_at    BIGINT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */
