@@ -196,7 +196,7 @@ func stream(t *rapid.T) []event.Accepted {
 }
 
 // naive judges a stream as plainly as it can be written, and says how the sum of points may be taken: over the whole windows,
-// or over seven eighths of them, which is the least that the ladder knows.
+// or without what the ladder may have joined with points outside of them.
 type naive struct {
 	c       *catalog.Catalog
 	counted []event.Accepted
@@ -204,7 +204,7 @@ type naive struct {
 
 func points(e event.Accepted) int64 { n, _ := e.Int("score"); return max(n, 0) }
 
-func (n *naive) judge(e event.Accepted, known func(window time.Duration) time.Duration) Verdict {
+func (n *naive) judge(e event.Accepted, known func(ago, window, late time.Duration) bool) Verdict {
 	verdict := Allow
 	every := time.Duration(n.c.Events[e.Type].Every)
 	for _, o := range n.counted {
@@ -215,9 +215,16 @@ func (n *naive) judge(e event.Accepted, known func(window time.Duration) time.Du
 	if e.Type == event.ScoreSubmitted {
 		v := n.c.Boards[e.Data["board"].(string)].Velocity
 		for window, most := range map[time.Duration]int64{10 * time.Second: v.Per10s, time.Minute: v.Per60s, time.Hour: v.Per1h} {
-			total := points(e)
+			var earlier []event.Accepted
+			late, total := time.Duration(0), points(e)
 			for _, o := range n.counted {
-				if o.PlayerID == e.PlayerID && o.Type == e.Type && o.Data["board"] == e.Data["board"] && !o.At.After(e.At) && e.At.Sub(o.At) < known(window) {
+				if o.PlayerID == e.PlayerID && o.Type == e.Type && o.Data["board"] == e.Data["board"] {
+					earlier = append(earlier, o)
+					late = max(late, o.At.Sub(e.At))
+				}
+			}
+			for _, o := range earlier {
+				if ago := e.At.Sub(o.At); ago >= 0 && ago < window && known(ago, window, late) {
 					total += points(o)
 				}
 			}
@@ -244,7 +251,8 @@ func hard() *catalog.Catalog {
 	return c
 }
 
-// The hard rules say what the naive judge says, but for the eighth of a window that may have been forgotten.
+// The hard rules say what the naive judge says, but for what lies so close to either end of a window that it may have been joined with
+// something outside: an eighth of how long ago it was when the latest score came.
 func TestHardRulesAgainstANaiveJudge(t *testing.T) {
 	t.Parallel()
 	c := hard()
@@ -253,8 +261,8 @@ func TestHardRulesAgainstANaiveJudge(t *testing.T) {
 		judge := naive{c: c}
 		for i, e := range stream(r) {
 			got := judgeEach(r, &l, []event.Accepted{e})[0].Verdict
-			all := judge.judge(e, func(window time.Duration) time.Duration { return window })
-			least := judge.judge(e, func(window time.Duration) time.Duration { return window * 7 / 8 })
+			all := judge.judge(e, func(_, _, _ time.Duration) bool { return true })
+			least := judge.judge(e, func(ago, window, late time.Duration) bool { return ago >= late/8 && ago < window-(window+late)/8 })
 			require.Contains(r, []Verdict{all, least}, got, "event %d, %v", i, e)
 			if !got.drops() {
 				judge.counted = append(judge.counted, e)

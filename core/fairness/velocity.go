@@ -54,7 +54,8 @@ const tooMany = event.MaxInteger + 1
 const horizon = 2 * time.Hour
 
 // within is the points in (at − window, at]. A cell counts when it lies in there as a whole, so that the sum is never too
-// large; it lacks at most what was gathered in an eighth of the window.
+// large; it lacks at most what was gathered in an eighth of the window, at its beginning. For a score that comes late it lacks an eighth of
+// how late it is at both ends besides: what is that long ago has been joined.
 func within(cells []cell, at, window int64) (sum int64) {
 	for i := len(cells) - 1; i >= 0 && cells[i].from > at-window; i-- {
 		if cells[i].to <= at {
