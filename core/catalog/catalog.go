@@ -96,6 +96,13 @@ type Item struct {
 	Worth    `yaml:",inline"`
 }
 
+// What becomes of what does not fit.
+const (
+	Reject  = "reject"  // it is not granted
+	Mailbox = "mailbox" // it waits to be claimed
+	Convert = "convert" // something else is granted, see Conversion
+)
+
 // Conversion is what is granted in place of each one that does not fit. It is another item, which does not convert itself.
 type Conversion struct {
 	Item     string `yaml:"item"`

@@ -81,11 +81,11 @@ func Parse(text []byte) (*Catalog, error) {
 	c := &Catalog{Fairness: defaultFairness(), Rewards: Rewards{Claim: Duration(month)}, Privacy: Privacy{Grace: Duration(month)}}
 	switch {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		return nil, &Problems{[]Problem{{Text: "the catalog is empty"}}}
+		return nil, &Problems{[]Problem{{Text: "the catalog is empty: it needs version, name and xp"}}}
 	case file.Docs[0].Body.Type() != ast.MappingType:
 		return nil, &Problems{[]Problem{{Line: 1, Text: "must be a mapping of keys to values"}}}
 	case len(file.Docs) > 1:
-		r.problem("", file.Docs[1].Start, "a second document")
+		r.problem("", file.Docs[1].Start, "a second document: a catalog is one, put what follows into the first")
 	}
 	r.read(c, file.Docs[0].Body)
 	v := validation{Catalog: c, lines: r.lines, problems: r.problems, unread: len(r.problems)}

@@ -40,7 +40,8 @@ func (c *Catalog) Period(of string, local time.Time) string {
 }
 
 // Modified is the XP that an event of a type, at a time in the catalog's Location, brings instead of this many, and the modifier that makes
-// it so, "" for none. XP lies between 0 and event.MaxInteger.
+// it so, "" for none. XP lies between 0 and event.MaxInteger; what is returned is never below 0 and at most ten times as much, which may be more
+// than event.MaxInteger.
 func (c *Catalog) Modified(eventType string, local time.Time, xp int64) (int64, string) {
 	percent, name := int64(100), ""
 	for candidate, m := range ordered(c.Modifiers) {

@@ -40,7 +40,7 @@ func (r *reader) value(into reflect.Value, node ast.Node, path string) {
 	case *ast.NullNode:
 		return
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		r.problem(path, node.GetToken(), "anchors, aliases and tags are not read")
+		r.problem(path, node.GetToken(), "anchors, aliases and tags are not read; write the value itself")
 		return
 	}
 	if text, ok := into.Addr().Interface().(encoding.TextUnmarshaler); ok {
@@ -59,7 +59,7 @@ func (r *reader) value(into reflect.Value, node ast.Node, path string) {
 				r.value(field, value, join(path, key))
 				return
 			}
-			r.problem(join(path, key), at, "unknown key")
+			r.problem(join(path, key), at, "unknown key; there are %s", strings.Join(keys(into.Type()), ", "))
 		})
 	case reflect.Map:
 		r.members(node, path, func(key string, value ast.Node, at *token.Token) {
@@ -108,6 +108,17 @@ func member(of reflect.Value, key string) (reflect.Value, bool) {
 	return reflect.Value{}, false
 }
 
+// keys is what can be written of a struct, also of an embedded one.
+func keys(of reflect.Type) []string {
+	var list []string
+	for _, field := range reflect.VisibleFields(of) {
+		if !field.Anonymous {
+			list = append(list, field.Tag.Get("yaml"))
+		}
+	}
+	return list
+}
+
 func (r *reader) scalar(into reflect.Value, node ast.Node, path string) {
 	switch into.Kind() { //nolint:exhaustive // the catalog's types have no other
 	case reflect.String:
@@ -116,7 +127,7 @@ func (r *reader) scalar(into reflect.Value, node ast.Node, path string) {
 			into.SetString(scalar(node))
 			return
 		}
-		r.problem(path, node.GetToken(), "must be a string")
+		r.problem(path, node.GetToken(), "must be a string; put it in quotes")
 	case reflect.Bool:
 		if b, ok := node.(*ast.BoolNode); ok {
 			into.SetBool(b.Value)
@@ -169,7 +180,7 @@ func (r *reader) members(node ast.Node, path string, each func(key string, value
 		}
 		key := scalar(value.Key)
 		if first, ok := r.lines[join(path, key)]; ok {
-			r.problem(join(path, key), at, "written before, on line %d", first)
+			r.problem(join(path, key), at, "written before, on line %d; leave one out", first)
 			continue
 		}
 		r.lines[join(path, key)] = lineOf(at)

@@ -25,6 +25,10 @@ const (
 	maxSize     = 10_000_000 // the same
 	maxTiers    = 100
 	maxPlaces   = 1000 // of a hall of fame
+	maxSlots    = 100_000
+	maxPercent  = 1000 // of a modifier
+	maxTypes    = 100  // that a modifier names
+	maxCooldown = 366 * 24 * time.Hour
 )
 
 // builtin is what the event types with an effect of their own carry.
@@ -115,25 +119,17 @@ func (v *validation) run() {
 		v.problem("version", "required, 1 or more")
 	}
 	if v.Name == "" {
-		v.problem("name", "required")
+		v.problem("name", "required, what the game is called")
 	}
 	v.Zone = orElse(v.Zone, "UTC")
 	v.zone("zone", v.Zone)
-	v.events()
 	v.curve()
-	for name, item := range ordered(v.Items) {
-		path := "items." + name
-		if !event.ValidID(strings.TrimSuffix(name, "*")) {
-			v.problem(path, "an item's name must be 1 to %d of A-Z a-z 0-9 _ -, a family's end in one *", event.MaxID)
-		}
-		v.between(path+".stack", item.Stack, 0, event.MaxInteger)
-	}
+	v.events()
+	v.items()
 	for name, boss := range ordered(v.Bosses) {
 		path := "bosses." + name
 		v.name(path, name)
-		v.between(path+".xp", boss.XP, 0, event.MaxInteger)
-		v.between(path+".required_level", int64(boss.RequiredLevel), 0, int64(len(v.XP.Table)))
-		v.grants(path+".items", boss.Items)
+		v.worth(path, boss)
 	}
 	for level, reward := range ordered(v.Rewards.Levels) {
 		path := fmt.Sprintf("rewards.levels.%d", level)
@@ -141,11 +137,166 @@ func (v *validation) run() {
 			v.problem(path, "no level that can be reached: the curve has levels 1 to %d and everybody starts at 1", len(v.XP.Table))
 		}
 		v.grants(path+".items", reward.Items)
+		v.claim(path, reward.Claim, reward.Items)
 	}
 	v.lasting("rewards.claim", v.Rewards.Claim, time.Minute, 100*year)
 	v.seasons()
+	v.modifiers()
 	v.boards()
 	v.fairness()
+	v.lasting("privacy.grace", v.Privacy.Grace, 0, year)
+}
+
+// items checks what a player can hold, and fills in what becomes of what does not fit.
+func (v *validation) items() {
+	for name, item := range ordered(v.Items) {
+		path := "items." + name
+		_, family := strings.CutSuffix(name, "*")
+		if !event.ValidID(strings.TrimSuffix(name, "*")) {
+			v.problem(path, "an item's name must be 1 to %d of A-Z a-z 0-9 _ -, a family's end in one *", event.MaxID)
+		}
+		v.between(path+".stack", item.Stack, 0, event.MaxInteger)
+		v.between(path+".slots", int64(item.Slots), 0, maxSlots)
+		if item.Slots != 0 && !family {
+			v.problem(path+".slots", "is for families; limit how many a player may hold of one item by stack")
+		}
+		item.Overflow = orElse(item.Overflow, Reject)
+		v.oneOf(path+".overflow", item.Overflow, Reject, Mailbox, Convert)
+		if item.Overflow != Reject && item.Stack == 0 && item.Slots == 0 {
+			v.problem(path+".overflow", "everything fits: give a stack, leave it out, or of a family give slots")
+		}
+		v.conversion(path+".convert", item)
+		v.worth(path, item.Worth)
+		v.Items[name] = item
+	}
+}
+
+func (v *validation) conversion(path string, item Item) {
+	switch {
+	case item.Convert == nil && item.Overflow == Convert:
+		v.problem(path, "required with overflow convert: say which item and quantity is granted instead")
+	case item.Convert == nil:
+	case item.Overflow != Convert:
+		v.problem(path, "goes with overflow convert; write that, or leave it out")
+	default:
+		v.between(path+".quantity", item.Convert.Quantity, 1, event.MaxInteger)
+		target, known := v.Item(item.Convert.Item)
+		switch {
+		case !known || !event.ValidID(item.Convert.Item):
+			v.problem(path+".item", "no such item; declare it under items, or name one of a family")
+		case target.Overflow == Convert: // a family's own items too
+			v.problem(path+".item", "converts itself; name an item with another overflow")
+		}
+	}
+}
+
+// worth checks what brings a player something.
+func (v *validation) worth(path string, w Worth) {
+	v.between(path+".xp", w.XP, 0, event.MaxInteger)
+	v.grants(path+".items", w.Items)
+	v.claim(path, w.Claim, w.Items)
+	v.limits(path, w)
+}
+
+// limits checks when it does.
+func (v *validation) limits(path string, w Worth) {
+	v.between(path+".required_level", int64(w.RequiredLevel), 0, int64(len(v.XP.Table)))
+	v.lasting(path+".cooldown", w.Cooldown, 0, maxCooldown)
+	if w.Once != "" {
+		v.oneOf(path+".once", w.Once, periods()...)
+	}
+	if w.Once == "season" && len(v.Seasons) == 0 {
+		v.problem(path+".once", "season needs seasons, and the catalog has none; list them under seasons")
+	}
+	v.between(path+".daily", w.Daily, 0, event.MaxInteger)
+}
+
+func periods() []string { return []string{"day", "week", "season", Ever} }
+
+func (v *validation) claim(path string, claim bool, items map[string]int64) {
+	if claim && len(items) == 0 {
+		v.problem(path+".claim", "needs items: only they can wait in the mailbox")
+	}
+}
+
+// limited checks what an event type with an effect of its own says of what it is worth: nothing that follows from the data, and nothing at all
+// of a score, which brings nothing by itself.
+func (v *validation) limited(path, name string, w Worth) {
+	refuse := func(text string, keys map[string]bool) {
+		for key, said := range keys {
+			if said {
+				v.problem(path+key, "%s", text)
+			}
+		}
+	}
+	worth := map[string]bool{".xp": w.XP != 0, ".items": w.Items != nil, ".claim": w.Claim}
+	if name != event.ScoreSubmitted {
+		refuse("only for types declared here: what "+name+" is worth follows from its data", worth)
+		v.limits(path, w)
+		return
+	}
+	const nothing = "a score brings nothing by itself; leave it out"
+	refuse(nothing, worth)
+	refuse(nothing, map[string]bool{".required_level": w.RequiredLevel != 0, ".cooldown": w.Cooldown != 0, ".once": w.Once != "", ".daily": w.Daily != 0})
+}
+
+// sources checks the limits by source of xp_gained.
+func (v *validation) sources(path, name string, t EventType) {
+	if name != event.XPGained {
+		if t.Sources != nil {
+			v.problem(path, "is for %s, the only type with a source", event.XPGained)
+		}
+		return
+	}
+	enum := t.Fields["source"].Enum
+	for source, daily := range ordered(t.Sources) {
+		at := path + "." + source
+		v.name(at, source)
+		v.between(at, daily, 1, event.MaxInteger)
+		if len(enum) > 0 && !slices.Contains(enum, source) {
+			v.problem(at, "must be one of the field's enum: %s", strings.Join(enum, ", "))
+		}
+	}
+}
+
+func (v *validation) modifiers() {
+	for name, m := range ordered(v.Modifiers) {
+		path := "modifiers." + name
+		v.name(path, name)
+		v.times(path, m.Starts, m.Ends)
+		if _, said := v.lines[path+".percent"]; !said {
+			v.problem(path+".percent", "required, of what events bring otherwise: 200 doubles, 0 is nothing")
+		}
+		v.between(path+".percent", m.Percent, 0, maxPercent)
+		if len(m.Types) > maxTypes {
+			v.problem(path+".types", "at most %d types; leave it out for all", maxTypes)
+		}
+		v.distinct(path+".types", m.Types)
+		for i, t := range m.Types {
+			at := fmt.Sprintf("%s.types[%d]", path, i)
+			if _, known := v.Events[t]; !known {
+				v.problem(at, "no such event type; declare it under events")
+			}
+			if t == event.ScoreSubmitted {
+				v.problem(at, "a score brings no XP; leave it out")
+			}
+		}
+	}
+}
+
+// times checks a stretch of local time.
+func (v *validation) times(path, from, to string) (starts time.Time) {
+	starts, err := clockTime(from)
+	if err != nil {
+		v.problem(path+".starts", "must be like 2026-11-22 or 2026-11-22T18:00")
+	}
+	ends, err := clockTime(to)
+	if err != nil {
+		v.problem(path+".ends", "must be like 2026-11-22 or 2026-11-22T18:00")
+	} else if !ends.After(starts) {
+		v.problem(path+".ends", "must be after starts")
+	}
+	return starts
 }
 
 func (v *validation) events() {
@@ -162,13 +313,13 @@ func (v *validation) events() {
 		path := "events." + name
 		own, isBuiltin := builtin[name]
 		v.name(path, name)
-		if name == event.RewardGranted {
-			v.problem(path, "is not sent by clients")
+		if name == event.RewardGranted || name == event.EventReversed {
+			v.problem(path, "is not sent by clients; use another name")
 		}
-		if isBuiltin && t.XP != 0 {
-			v.problem(path+".xp", "only for types declared here: what %s is worth follows from its data", name)
+		if isBuiltin {
+			v.limited(path, name, t.Worth)
 		} else {
-			v.between(path+".xp", t.XP, 0, event.MaxInteger)
+			v.worth(path, t.Worth)
 		}
 		fields := maps.Clone(own)
 		if fields == nil {
@@ -182,10 +333,10 @@ func (v *validation) events() {
 			case isOwn:
 				field.Type = orElse(field.Type, known.Type)
 				if field.Type != known.Type {
-					v.problem(at+".type", "is %s in every game", known.Type)
+					v.problem(at+".type", "is %s in every game; write that, or leave it out", known.Type)
 				}
 				if field.Optional && !known.Optional {
-					v.problem(at+".optional", "is required in every game")
+					v.problem(at+".optional", "is required in every game; leave it out")
 				}
 				field.Optional = known.Optional
 			case name == event.ScoreSubmitted:
@@ -193,7 +344,7 @@ func (v *validation) events() {
 					v.problem(at+".optional", "must be true: a score is a score without it")
 				}
 			case isBuiltin:
-				v.problem(at, "%s has the fields %s and no other", name, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+				v.problem(at, "%s has the fields %s and no other; leave it out", name, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
 				continue
 			}
 			field.Type = orElse(field.Type, "integer")
@@ -201,6 +352,7 @@ func (v *validation) events() {
 			fields[member] = field
 		}
 		t.Fields = fields
+		v.sources(path+".sources", name, t)
 		v.Events[name] = t
 	}
 }
@@ -210,16 +362,16 @@ func (v *validation) field(path string, f Field) {
 	if f.Type == "integer" {
 		v.bounds(path, f.Min, f.Max)
 	} else if f.Min != nil || f.Max != nil {
-		v.problem(path, "min and max are for integers")
+		v.problem(path, "min and max are for integers; leave them out")
 	}
 	v.between(path+".length", int64(f.Length), 0, maxLength)
 	if f.Length != 0 && f.Type != "string" {
-		v.problem(path+".length", "is for strings")
+		v.problem(path+".length", "is for strings; write type: string, or leave it out")
 	}
 	switch {
 	case len(f.Enum) == 0:
 	case f.Type != "string":
-		v.problem(path+".enum", "is for strings")
+		v.problem(path+".enum", "is for strings; write type: string, or leave it out")
 	default:
 		v.distinct(path+".enum", f.Enum)
 	}
@@ -229,7 +381,7 @@ func (v *validation) curve() {
 	table, g := v.XP.Table, v.XP.Generate
 	switch {
 	case table != nil && g != nil:
-		v.problem("xp", "give either table or generate")
+		v.problem("xp", "give either table or generate, not both")
 	case g != nil:
 		v.generate(*g)
 	case len(table) == 0:
@@ -237,12 +389,12 @@ func (v *validation) curve() {
 	case len(table) > maxLevels:
 		v.problem("xp.table", "at most %d levels", maxLevels)
 	case table[0] != 0:
-		v.problem("xp.table[0]", "level 1 is reached with 0 XP")
+		v.problem("xp.table[0]", "must be 0: level 1 is reached with no XP")
 	}
 	if g == nil {
 		for i := 1; i < len(table); i++ {
 			if table[i] <= table[i-1] || table[i] > event.MaxInteger {
-				v.problem(fmt.Sprintf("xp.table[%d]", i), "must be above the level before, up to 2^53-1")
+				v.problem(fmt.Sprintf("xp.table[%d]", i), "must be above the level before, %d, up to 2^53-1", table[i-1])
 			}
 		}
 	}
@@ -261,7 +413,7 @@ func (v *validation) generate(g Generate) {
 	for step := g.First; len(v.XP.Table) < g.Levels; step = max(1, step*g.Percent/100) { // step × 1000 < 2^63
 		reached := v.XP.Table[len(v.XP.Table)-1] + step
 		if reached > event.MaxInteger {
-			v.problem("xp.generate", "level %d would take more than 2^53-1 XP", len(v.XP.Table)+1)
+			v.problem("xp.generate", "level %d would take more than 2^53-1 XP: give fewer levels, or a lower first or percent", len(v.XP.Table)+1)
 			return
 		}
 		v.XP.Table = append(v.XP.Table, reached)
@@ -273,7 +425,7 @@ func (v *validation) grants(path string, items map[string]int64) {
 		at := path + "." + name
 		v.between(at, quantity, 1, event.MaxInteger)
 		if _, ok := v.Item(name); !ok || !event.ValidID(name) {
-			v.problem(at, "no such item")
+			v.problem(at, "no such item; declare it under items, or name one of a family")
 		}
 	}
 }
@@ -289,18 +441,9 @@ func (v *validation) seasons() {
 		if s.ID <= before.ID {
 			v.problem(path+".id", "must sort after %q: ids sort as the seasons follow each other", before.ID)
 		}
-		starts, err := s.ClockTime(s.Starts)
-		if err != nil {
-			v.problem(path+".starts", "must be like 2026-11-22 or 2026-11-22T18:00")
-		}
-		ends, err := s.ClockTime(s.Ends)
-		if err != nil {
-			v.problem(path+".ends", "must be like 2026-11-22 or 2026-11-22T18:00")
-		} else if !ends.After(starts) {
-			v.problem(path+".ends", "must be after starts")
-		}
+		starts := v.times(path, s.Starts, s.Ends)
 		if end, err := before.ClockTime(before.Ends); err == nil && starts.Before(end) {
-			v.problem(path+".starts", "before the end of %s: seasons stand in order and do not overlap", before.ID)
+			v.problem(path+".starts", "must not be before the end of %s: seasons stand in order and do not overlap", before.ID)
 		}
 		before = s
 	}
@@ -324,7 +467,7 @@ func (v *validation) boards() {
 		}
 		v.distinct(path+".windows", b.Windows)
 		if slices.Contains(b.Windows, "season") && len(v.Seasons) == 0 {
-			v.problem(path+".windows", "season needs seasons, and the catalog has none")
+			v.problem(path+".windows", "season needs seasons, and the catalog has none; list them under seasons")
 		}
 		v.bounds(path, b.Min, b.Max)
 		v.between(path+".velocity.per_10s", b.Velocity.Per10s, 0, event.MaxInteger)
@@ -333,12 +476,12 @@ func (v *validation) boards() {
 		if source, ok := v.Boards[b.From]; b.From != "" {
 			switch {
 			case !ok:
-				v.problem(path+".from", "no such board")
+				v.problem(path+".from", "no such board; declare it under boards")
 			case b.From == name || source.From != "":
-				v.problem(path+".from", "must be a board that scores are submitted to")
+				v.problem(path+".from", "must be a board that scores are submitted to, one without from")
 			}
 			if b.Min != nil || b.Max != nil || b.Velocity != (Velocity{}) {
-				v.problem(path, "min, max and velocity belong to the board the scores are submitted to")
+				v.problem(path, "min, max and velocity belong to the board the scores are submitted to; write them there")
 			}
 		}
 		v.told(path, b)
@@ -455,7 +598,7 @@ func (v *validation) rate(path string, r Rate) {
 	v.between(path+".events", int64(r.Events), 1, maxRate)
 	v.lasting(path+".per", r.Per, time.Millisecond, 24*time.Hour)
 	if r.Events > 0 && time.Duration(r.Per)/time.Duration(r.Events) < time.Microsecond {
-		v.problem(path, "at most one event a microsecond")
+		v.problem(path, "at most one event a microsecond: fewer events, or a longer per")
 	}
 }
 
@@ -486,7 +629,7 @@ func (v *validation) rules() {
 		switch {
 		case standard.Limit == 0:
 			if rule.Limit != 0 || rule.After != 0 {
-				v.problem(path, "limit and after are for statistics; this rule's limits stand with the events and boards")
+				v.problem(path, "limit and after are for statistics; leave them out, this rule's limits stand with the events and boards")
 			}
 		case rule.Limit <= 0 || rule.Limit > 1000:
 			v.problem(path+".limit", "must be above 0, up to 1000")
@@ -550,7 +693,7 @@ func (v *validation) distinct(path string, values []string) {
 		case value == "":
 			v.problem(at, "must not be empty")
 		case slices.Contains(values[:i], value):
-			v.problem(at, "named twice")
+			v.problem(at, "named twice; leave one out")
 		}
 	}
 }
