@@ -10,19 +10,19 @@ import (
 
 // Catalog is one version of a game. Parse checks it as a whole, so its readers need not.
 type Catalog struct {
-	Version   int                  `yaml:"version"` // grows with every change; written on every ledger row
-	Name      string               `yaml:"name"`
-	Zone      string               `yaml:"zone"` // IANA name; where the game's days and weeks begin, and what the times of modifiers mean; default UTC
-	Events    map[string]EventType `yaml:"events"`
-	XP        Curve                `yaml:"xp"`
-	Rewards   Rewards              `yaml:"rewards"`
-	Bosses    map[string]Worth     `yaml:"bosses"` // what a kill is worth
-	Items     map[string]Item      `yaml:"items"`  // a name, or a family such as "eco-*"
-	Modifiers map[string]Modifier  `yaml:"modifiers"`
-	Boards    map[string]Board     `yaml:"boards"`
-	Seasons   []Season             `yaml:"seasons"` // in order, not overlapping
-	Fairness  Fairness             `yaml:"fairness"`
-	Privacy   Privacy              `yaml:"privacy"`
+	Version   int                  `yaml:"version"`   // grows with every change; written on every ledger row
+	Name      string               `yaml:"name"`      // what the game is called
+	Zone      string               `yaml:"zone"`      // IANA name; where the game's days and weeks begin, and what the times of modifiers mean; default UTC
+	Events    map[string]EventType `yaml:"events"`    // what a client may send; the built-in types are mentioned only to bound them
+	XP        Curve                `yaml:"xp"`        // the XP that reaches each level
+	Rewards   Rewards              `yaml:"rewards"`   // what reaching a level brings
+	Bosses    map[string]Worth     `yaml:"bosses"`    // what a kill is worth
+	Items     map[string]Item      `yaml:"items"`     // a name, or a family such as "eco-*"
+	Modifiers map[string]Modifier  `yaml:"modifiers"` // such as a weekend of twice the XP
+	Boards    map[string]Board     `yaml:"boards"`    // the rankings
+	Seasons   []Season             `yaml:"seasons"`   // in order, not overlapping
+	Fairness  Fairness             `yaml:"fairness"`  // the limits at the gate, and what is done about who is outside of what is honest
+	Privacy   Privacy              `yaml:"privacy"`   // how player data is treated
 }
 
 // EventType says what an event of this type carries. The types xp_gained, score_submitted, boss_killed and item_acquired
@@ -30,7 +30,7 @@ type Catalog struct {
 // optional ones, for boards to keep. Further types are worth what is declared here. Of the types with an effect of their own, what
 // an event is worth follows from its data, and the type only limits it: by required_level, cooldown, once and daily.
 type EventType struct {
-	Fields  map[string]Field `yaml:"fields"`
+	Fields  map[string]Field `yaml:"fields"`  // what its data holds, by name
 	Every   Duration         `yaml:"every"`   // least time between two events of this type by one player; 0: none
 	Rate    Rate             `yaml:"rate"`    // of this type at the gate, for each player, beside burst and sustained
 	Sources map[string]int64 `yaml:"sources"` // of xp_gained: the most XP of a day, by the event's source; 1 to 2^53-1
@@ -40,8 +40,8 @@ type EventType struct {
 // Worth is what an event brings a player, and when it does. What comes too early, or once too often, or to whom it is not for yet
 // is worth nothing, and the ledger says why. Time is the event's effective one, days and weeks are the catalog's.
 type Worth struct {
-	XP            int64            `yaml:"xp"`
-	Items         map[string]int64 `yaml:"items"`
+	XP            int64            `yaml:"xp"`             // before modifiers; of a boss or an item beside what else it brings
+	Items         map[string]int64 `yaml:"items"`          // granted with it, by name; families are named by one of their items
 	Claim         bool             `yaml:"claim"`          // the items wait in the mailbox, rather than being granted at once
 	RequiredLevel int              `yaml:"required_level"` // the least level of the player before the event; 0: any
 	Cooldown      Duration         `yaml:"cooldown"`       // least time between two that are worth something; 0: none
@@ -52,27 +52,27 @@ type Worth struct {
 // Field is one member of an event's data. Its type and its length are a matter of form, checked at the gate; Min, Max and Enum
 // are what an honest game can send, checked behind the queue.
 type Field struct {
-	Type     string   `yaml:"type"` // integer (the default), string or boolean
-	Min      *int64   `yaml:"min"`
-	Max      *int64   `yaml:"max"`
-	Enum     []string `yaml:"enum"`
-	Length   int      `yaml:"length"` // of a string, in characters, at most; 0: only what an event may weigh
-	Optional bool     `yaml:"optional"`
+	Type     string   `yaml:"type"`     // integer (the default), string or boolean
+	Min      *int64   `yaml:"min"`      // of an integer: the least an honest game can send
+	Max      *int64   `yaml:"max"`      // and the most
+	Enum     []string `yaml:"enum"`     // of a string: the words an honest game can send
+	Length   int      `yaml:"length"`   // of a string, in characters, at most; 0: only what an event may weigh
+	Optional bool     `yaml:"optional"` // it need not be there
 }
 
 // Curve is the XP that reaches each level, level 1 first. It starts at 0 and rises strictly. Either the table is given, or
 // it is generated; after Parse, Table always holds it and Generate is nil.
 type Curve struct {
-	Table    []int64   `yaml:"table"`
-	Generate *Generate `yaml:"generate"`
+	Table    []int64   `yaml:"table"`    // XP by level, level 1 first
+	Generate *Generate `yaml:"generate"` // a table made from three numbers, instead of table
 }
 
 // Generate makes a table of Levels levels: the step to level 2 is First, every further step is the one before times
 // Percent / 100, rounded down, and never less than 1.
 type Generate struct {
-	Levels  int   `yaml:"levels"`
-	First   int64 `yaml:"first"`
-	Percent int64 `yaml:"percent"`
+	Levels  int   `yaml:"levels"`  // how many levels there are
+	First   int64 `yaml:"first"`   // XP from level 1 to level 2
+	Percent int64 `yaml:"percent"` // each further step, of the step before
 }
 
 // Rewards are granted when something is reached. What a window brings stands with its board.
@@ -83,7 +83,7 @@ type Rewards struct {
 
 // Reward is what a level brings.
 type Reward struct {
-	Items map[string]int64 `yaml:"items"`
+	Items map[string]int64 `yaml:"items"` // by name; families are named by one of their items
 	Claim bool             `yaml:"claim"` // they wait in the mailbox, rather than being granted at once
 }
 
@@ -105,8 +105,8 @@ const (
 
 // Conversion is what is granted in place of each one that does not fit. It is another item, which does not convert itself.
 type Conversion struct {
-	Item     string `yaml:"item"`
-	Quantity int64  `yaml:"quantity"`
+	Item     string `yaml:"item"`     // its name
+	Quantity int64  `yaml:"quantity"` // for each one that does not fit
 }
 
 // Modifier changes the XP of events whose effective time lies within it: to Percent of what they would bring, rounded down. Of several
@@ -128,14 +128,14 @@ type Privacy struct {
 // A board with From is fed by another board: every score submitted to that one counts here too, under this board's operator
 // and windows, and none is submitted here directly.
 type Board struct {
-	From     string   `yaml:"from"`
+	From     string   `yaml:"from"`     // the board whose scores count here too; empty: it takes scores of its own
 	Operator string   `yaml:"operator"` // best, latest or sum
 	Order    string   `yaml:"order"`    // desc or asc
 	Zone     string   `yaml:"zone"`     // IANA name; boundaries of its windows are midnight there
 	Windows  []string `yaml:"windows"`  // daily, weekly, season, all_time
 	Public   bool     `yaml:"public"`   // may be read unsigned
 	Min      *int64   `yaml:"min"`      // a score an honest game can send
-	Max      *int64   `yaml:"max"`
+	Max      *int64   `yaml:"max"`      // and the most of it
 	Velocity Velocity `yaml:"velocity"` // the most points an honest player can gather; 0: not limited
 
 	Metadata map[string]string `yaml:"metadata"` // told with the board: a title, an icon
@@ -150,11 +150,11 @@ type Board struct {
 
 // Tier is what the places up to a rank bring: an absolute one, or one in percent of the entries, rounded up.
 type Tier struct {
-	Rank    int64            `yaml:"rank" json:"rank,omitzero"`
-	Percent int64            `yaml:"percent" json:"percent,omitzero"`
-	XP      int64            `yaml:"xp" json:"xp,omitzero"`
-	Items   map[string]int64 `yaml:"items" json:"items,omitempty"`
-	Claim   bool             `yaml:"claim" json:"claim,omitzero"` // it waits in the mailbox, rather than being granted at once
+	Rank    int64            `yaml:"rank" json:"rank,omitzero"`       // places up to this one; or else percent
+	Percent int64            `yaml:"percent" json:"percent,omitzero"` // places up to so many percent of the entries; or else rank
+	XP      int64            `yaml:"xp" json:"xp,omitzero"`           // what the place brings
+	Items   map[string]int64 `yaml:"items" json:"items,omitempty"`    // and these
+	Claim   bool             `yaml:"claim" json:"claim,omitzero"`     // it waits in the mailbox, rather than being granted at once
 }
 
 // Reaches says whether a place, from 1, among so many entries is within the tier.
@@ -167,9 +167,9 @@ func (t Tier) Reaches(rank, entries int64) bool {
 
 // Velocity is the physical maximum of points in sliding windows.
 type Velocity struct {
-	Per10s int64 `yaml:"per_10s"`
-	Per60s int64 `yaml:"per_60s"`
-	Per1h  int64 `yaml:"per_1h"`
+	Per10s int64 `yaml:"per_10s"` // points in 10 seconds
+	Per60s int64 `yaml:"per_60s"` // points in a minute
+	Per1h  int64 `yaml:"per_1h"`  // points in an hour
 }
 
 // Season is a named stretch of local time; each board reads the two in its own zone.
@@ -196,8 +196,8 @@ type Fairness struct {
 
 // Rate allows Events in any stretch of Per, regained evenly. The zero value of an optional one is no limit.
 type Rate struct {
-	Events int      `yaml:"events"`
-	Per    Duration `yaml:"per"`
+	Events int      `yaml:"events"` // so many of them
+	Per    Duration `yaml:"per"`    // in any stretch of this length
 }
 
 // Escalation makes a repeated block longer, and many throttled events a block.

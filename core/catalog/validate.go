@@ -28,6 +28,7 @@ const (
 	maxSlots    = 100_000
 	maxPercent  = 1000 // of a modifier
 	maxTypes    = 100  // that a modifier names
+	maxGrowth   = 1000 // percent, of a step of the curve
 	maxCooldown = 366 * 24 * time.Hour
 )
 
@@ -161,7 +162,7 @@ func (v *validation) items() {
 			v.problem(path+".slots", "is for families; limit how many a player may hold of one item by stack")
 		}
 		item.Overflow = orElse(item.Overflow, Reject)
-		v.oneOf(path+".overflow", item.Overflow, Reject, Mailbox, Convert)
+		v.oneOf(path+".overflow", item.Overflow, overflows()...)
 		if item.Overflow != Reject && item.Stack == 0 && item.Slots == 0 {
 			v.problem(path+".overflow", "everything fits: give a stack, leave it out, or of a family give slots")
 		}
@@ -210,8 +211,6 @@ func (v *validation) limits(path string, w Worth) {
 	}
 	v.between(path+".daily", w.Daily, 0, event.MaxInteger)
 }
-
-func periods() []string { return []string{"day", "week", "season", Ever} }
 
 func (v *validation) claim(path string, claim bool, items map[string]int64) {
 	if claim && len(items) == 0 {
@@ -358,7 +357,7 @@ func (v *validation) events() {
 }
 
 func (v *validation) field(path string, f Field) {
-	v.oneOf(path+".type", f.Type, "integer", "string", "boolean")
+	v.oneOf(path+".type", f.Type, types()...)
 	if f.Type == "integer" {
 		v.bounds(path, f.Min, f.Max)
 	} else if f.Min != nil || f.Max != nil {
@@ -405,7 +404,7 @@ func (v *validation) generate(g Generate) {
 	before := len(v.problems)
 	v.between("xp.generate.levels", int64(g.Levels), 1, maxLevels)
 	v.between("xp.generate.first", g.First, 1, event.MaxInteger)
-	v.between("xp.generate.percent", g.Percent, 1, 1000)
+	v.between("xp.generate.percent", g.Percent, 1, maxGrowth)
 	if len(v.problems) > before {
 		return
 	}
@@ -449,15 +448,22 @@ func (v *validation) seasons() {
 	}
 }
 
-func windows() []string { return []string{"daily", "weekly", "season", "all_time"} }
+// The words that a catalog has for what it chooses.
+func windows() []string   { return []string{"daily", "weekly", "season", "all_time"} }
+func operators() []string { return []string{"best", "latest", "sum"} }
+func orders() []string    { return []string{"desc", "asc"} }
+func types() []string     { return []string{"integer", "string", "boolean"} }
+func overflows() []string { return []string{Reject, Mailbox, Convert} }
+func periods() []string   { return []string{"day", "week", "season", Ever} }
+func modes() []string     { return []string{"enforce", "shadow", "off"} }
 
 func (v *validation) boards() {
 	for name, b := range ordered(v.Boards) {
 		path := "boards." + name
 		v.name(path, name)
 		b.Operator, b.Order, b.Zone = orElse(b.Operator, "best"), orElse(b.Order, "desc"), orElse(b.Zone, "UTC")
-		v.oneOf(path+".operator", b.Operator, "best", "latest", "sum")
-		v.oneOf(path+".order", b.Order, "desc", "asc")
+		v.oneOf(path+".operator", b.Operator, operators()...)
+		v.oneOf(path+".order", b.Order, orders()...)
 		v.zone(path+".zone", b.Zone)
 		if len(b.Windows) == 0 {
 			v.problem(path+".windows", "required, at least one of %s", strings.Join(windows(), ", "))
@@ -623,7 +629,7 @@ func (v *validation) rules() {
 		if !said("after") {
 			rule.After = standard.After
 		}
-		v.oneOf(path+".mode", rule.Mode, "enforce", "shadow", "off")
+		v.oneOf(path+".mode", rule.Mode, modes()...)
 		v.oneOf(path+".verdict", rule.Verdict, choices(name)...)
 		v.between(path+".points", int64(rule.Points), 0, 1000)
 		switch {
