@@ -302,5 +302,6 @@ func FuzzParse(f *testing.F) {
 		again, err := catalog.Parse(written)
 		require.NoError(t, err, "%s", written)
 		require.Len(t, again.Boards, len(c.Boards))
+		require.Empty(t, catalog.Compare(c, again))
 	})
 }
