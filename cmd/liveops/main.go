@@ -57,6 +57,7 @@ type commands struct {
 	Redrive   redriveCommand   `cmd:"" help:"Bring dead letters back to their queues."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring a database's schema up to date."`
 	Rebuild   rebuildCommand   `cmd:"" help:"Make the rankings in Redis anew from the database."`
+	Catalog   catalogCommand   `cmd:"" help:"Check a game's catalog, compare two, or write the schema for editors."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 

@@ -17,6 +17,13 @@ type Change struct {
 	Warning bool   `json:"warning"` // it is worth a second look: it may be meant, and cannot be taken back for who was there before
 }
 
+// Section is the part of the file that the change is in, such as boards.
+func (c Change) Section() string {
+	section, _, _ := strings.Cut(c.Path, ".")
+	section, _, _ = strings.Cut(section, "[")
+	return section
+}
+
 // Follows says whether a system that runs catalog a would take b.
 func Follows(a, b *Catalog) bool { return b.Version > a.Version }
 
