@@ -34,9 +34,10 @@ type State string
 
 // The states. A mail is in exactly one of them.
 const (
-	Waiting State = "waiting"
-	Claimed State = "claimed" // in time; it stays so
-	Expired State = "expired" // and never claimed
+	Waiting   State = "waiting"
+	Claimed   State = "claimed"   // in time; it stays so
+	Withdrawn State = "withdrawn" // while it waited, because the event that sent it was reversed; it stays so
+	Expired   State = "expired"   // and never claimed
 )
 
 // Mail is something that one player may claim, once. PlayerID and ID are its identity.
@@ -44,7 +45,9 @@ type Mail struct {
 	PlayerID string
 	ID       string // of the event that grants what the mail brings: 1 to 64 characters
 
-	Source   string // FromWindow
+	Source   string // FromWindow, or what an event's mail comes from, up to 16 characters
+	EventID  string // of the event that sent it; empty: none did
+	Ref      string // what of the event it is for, up to 96 characters
 	Board    string
 	Window   string // its id
 	Rank     int64
@@ -53,9 +56,10 @@ type Mail struct {
 	XP    int64
 	Items map[string]int64
 
-	SentAt    time.Time
-	ExpiresAt time.Time // exclusive
-	ClaimedAt time.Time // zero: it was not claimed
+	SentAt      time.Time
+	ExpiresAt   time.Time // exclusive
+	ClaimedAt   time.Time // zero: it was not claimed
+	WithdrawnAt time.Time // zero: it was not withdrawn
 }
 
 // State gives the mail's state at an instant. Nothing needs to happen for a mail to expire.
@@ -63,6 +67,8 @@ func (m Mail) State(at time.Time) State {
 	switch {
 	case !m.ClaimedAt.IsZero():
 		return Claimed
+	case !m.WithdrawnAt.IsZero():
+		return Withdrawn
 	case at.Before(m.ExpiresAt):
 		return Waiting
 	}
@@ -87,19 +93,9 @@ type Mailbox struct {
 // it is, its expiry too, so that sending again, after whatever cut, sends what is missing. Two that send the same mail
 // at the same time may both count it.
 func (m *Mailbox) Send(ctx context.Context, mails []Mail, wait time.Duration) (sent int, err error) {
-	now := m.Now()
-	sorted := slices.SortedStableFunc(slices.Values(mails), compare) // all who send lock in the same order
-	for some := range slices.Chunk(slices.CompactFunc(sorted, same), chunk) {
-		rows, keys := make([][]any, len(some)), make([]any, 0, 2*len(some))
-		for i, mail := range some {
-			items, err := json.Marshal(mail.Items, json.Deterministic(true))
-			if err != nil {
-				return sent, err
-			}
-			rows[i] = []any{
-				mail.PlayerID, mail.ID, mail.Source, mail.Board, mail.Window, mail.Rank, mail.TiedRank, mail.XP, string(items),
-				now.UnixMilli(), now.Add(wait).UnixMilli(),
-			}
+	for some := range slices.Chunk(inOrder(mails), chunk) {
+		keys := make([]any, 0, 2*len(some))
+		for _, mail := range some {
 			keys = append(keys, mail.PlayerID, mail.ID)
 		}
 		var known int
@@ -108,7 +104,7 @@ func (m *Mailbox) Send(ctx context.Context, mails []Mail, wait time.Duration) (s
 			if err := tx.Row(ctx, query, keys, &known); err != nil {
 				return err
 			}
-			return table().InsertMissing(ctx, tx.Queries, rows)
+			return m.SendIn(ctx, tx, some, wait)
 		})
 		if err != nil {
 			return sent, fmt.Errorf("send %d mails: %w", len(mails), err)
@@ -118,11 +114,37 @@ func (m *Mailbox) Send(ctx context.Context, mails []Mail, wait time.Duration) (s
 	return sent, nil
 }
 
+// SendIn sends the mails as Send does, as part of a transaction. Whoever also locks rows of the players does that first.
+func (m *Mailbox) SendIn(ctx context.Context, tx *store.Tx, mails []Mail, wait time.Duration) error {
+	now := m.Now()
+	var rows [][]any
+	for _, mail := range inOrder(mails) {
+		items, err := json.Marshal(mail.Items, json.Deterministic(true))
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{
+			mail.PlayerID, mail.ID, mail.Source, mail.EventID, mail.Ref, mail.Board, mail.Window, mail.Rank, mail.TiedRank, mail.XP, string(items),
+			now.UnixMilli(), now.Add(wait).UnixMilli(),
+		})
+	}
+	if err := table().InsertMissing(ctx, tx.Queries, rows); err != nil {
+		return fmt.Errorf("send mails: %w", err)
+	}
+	return nil
+}
+
+// inOrder sorts mails, so that all who send lock in the same order, and drops repeats.
+func inOrder(mails []Mail) []Mail {
+	return slices.CompactFunc(slices.SortedStableFunc(slices.Values(mails), compare), same)
+}
+
 func table() store.Table {
 	return store.Table{
 		Name: "mail", Key: []string{"player_id", "mail_id"},
 		Columns: []string{
-			"player_id", "mail_id", "source", "board", "window_id", "position", "tied_position", "xp", "items", "sent_at", "expires_at",
+			"player_id", "mail_id", "source", "event_id", "ref", "board", "window_id", "position", "tied_position", "xp", "items",
+			"sent_at", "expires_at",
 		},
 	}
 }
@@ -147,13 +169,15 @@ func (m *Mailbox) List(ctx context.Context, f Filter) (mails []Mail, next string
 	}
 	switch f.State {
 	case Waiting:
-		where += " AND claimed_at IS NULL AND expires_at > ?"
+		where += " AND claimed_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?"
 		args = append(args, m.Now().UnixMilli())
 	case Expired:
-		where += " AND claimed_at IS NULL AND expires_at <= ?"
+		where += " AND claimed_at IS NULL AND withdrawn_at IS NULL AND expires_at <= ?"
 		args = append(args, m.Now().UnixMilli())
 	case Claimed:
 		where += " AND claimed_at IS NOT NULL"
+	case Withdrawn:
+		where += " AND claimed_at IS NULL AND withdrawn_at IS NOT NULL"
 	}
 	limit := min(max(f.Limit, 1), maxList)
 	where += " ORDER BY sent_at DESC, mail_id DESC LIMIT ?"
@@ -175,7 +199,7 @@ func (m *Mailbox) Get(ctx context.Context, player, id string) (Mail, error) {
 
 // Claim marks a mail as claimed at an instant, as part of the transaction that gives what it brings, and gives it as it then is. fresh says
 // whether it was waiting until now: one that was claimed before stays as it is, and that is no error. One that had
-// expired by then is fault.MailExpired, one that is not there fault.MailNotFound.
+// expired by then is fault.MailExpired, one that was withdrawn fault.MailWithdrawn, one that is not there fault.MailNotFound.
 //
 // It locks the mail's row. Whoever also locks a row of the player's does that first.
 func (m *Mailbox) Claim(ctx context.Context, tx *store.Tx, player, id string, at time.Time) (mail Mail, fresh bool, err error) {
@@ -186,6 +210,8 @@ func (m *Mailbox) Claim(ctx context.Context, tx *store.Tx, player, id string, at
 	switch mail.State(at) {
 	case Claimed:
 		return mail, false, nil
+	case Withdrawn:
+		return Mail{}, false, fault.MailWithdrawn.Errorf("the mail was withdrawn at %s", mail.WithdrawnAt.Format(time.RFC3339))
 	case Expired:
 		return Mail{}, false, fault.MailExpired.Errorf("the mail could be claimed until %s", mail.ExpiresAt.Format(time.RFC3339))
 	}
@@ -197,7 +223,44 @@ func (m *Mailbox) Claim(ctx context.Context, tx *store.Tx, player, id string, at
 	return mail, true, nil
 }
 
-// Purge deletes mails that were claimed or expired before an instant, the earliest first and at most limit of them, and says how many
+// OfEvent gives the mails that an event of a player sent, in order of id; none once they are purged.
+func (m *Mailbox) OfEvent(ctx context.Context, player, eventID string) ([]Mail, error) {
+	mails, err := read(ctx, m.DB.Queries, ofEvent, player, eventID)
+	if err != nil {
+		return nil, fmt.Errorf("read mails of an event: %w", err)
+	}
+	return mails, nil
+}
+
+// Withdraw takes back those mails of an event that wait at an instant, as part of the transaction that takes back the event's effect. Nobody can
+// claim them any more. What was claimed or expired before stays as it is.
+//
+// It locks the mails' rows. Whoever also locks a row of the player's does that first.
+func (m *Mailbox) Withdraw(ctx context.Context, tx *store.Tx, player, eventID string, at time.Time) error {
+	mails, err := read(ctx, tx.Queries, ofEvent+tx.Dialect.ForUpdate(), player, eventID)
+	if err != nil {
+		return fmt.Errorf("read mails to withdraw: %w", err)
+	}
+	args := []any{at.UnixMilli(), player}
+	for _, mail := range mails {
+		if mail.State(at) == Waiting {
+			args = append(args, mail.ID)
+		}
+	}
+	n := len(args) - 2
+	if n == 0 {
+		return nil
+	}
+	query := "UPDATE mail SET withdrawn_at = ? WHERE player_id = ? AND mail_id IN " + tx.Dialect.In(n, 1)
+	if _, err := tx.Exec(ctx, query, args...); err != nil {
+		return fmt.Errorf("withdraw mails: %w", err)
+	}
+	return nil
+}
+
+const ofEvent = "player_id = ? AND event_id = ? ORDER BY mail_id"
+
+// Purge deletes mails that were claimed or expired before an instant, or would have expired had they not been withdrawn, the earliest first and at most limit of them, and says how many
 // it deleted: fewer than limit when none is left.
 func (m *Mailbox) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	ended := "ended_at < ? ORDER BY ended_at LIMIT ?"
@@ -230,19 +293,23 @@ func get(ctx context.Context, q store.Queries, player, id, lock string) (Mail, e
 
 func read(ctx context.Context, q store.Queries, where string, args ...any) ([]Mail, error) {
 	var mails []Mail
-	query := `SELECT player_id, mail_id, source, board, window_id, position, tied_position, xp, items, sent_at, expires_at, COALESCE(claimed_at, 0)
-		FROM mail WHERE ` + where
+	query := `SELECT player_id, mail_id, source, event_id, ref, board, window_id, position, tied_position, xp, items, sent_at, expires_at,
+		COALESCE(claimed_at, 0), COALESCE(withdrawn_at, 0) FROM mail WHERE ` + where
 	err := q.Each(ctx, query, args, func(scan func(...any) error) error {
 		var m Mail
 		var items []byte
-		var sent, expires, claimed int64
-		err := scan(&m.PlayerID, &m.ID, &m.Source, &m.Board, &m.Window, &m.Rank, &m.TiedRank, &m.XP, &items, &sent, &expires, &claimed)
+		var sent, expires, claimed, withdrawn int64
+		err := scan(&m.PlayerID, &m.ID, &m.Source, &m.EventID, &m.Ref, &m.Board, &m.Window, &m.Rank, &m.TiedRank, &m.XP, &items, &sent, &expires,
+			&claimed, &withdrawn)
 		if err != nil {
 			return err
 		}
 		m.SentAt, m.ExpiresAt = time.UnixMilli(sent).UTC(), time.UnixMilli(expires).UTC()
 		if claimed != 0 {
 			m.ClaimedAt = time.UnixMilli(claimed).UTC()
+		}
+		if withdrawn != 0 {
+			m.WithdrawnAt = time.UnixMilli(withdrawn).UTC()
 		}
 		mails = append(mails, m)
 		return json.Unmarshal(items, &mails[len(mails)-1].Items)
