@@ -119,7 +119,7 @@ func newFloor(b *testing.B, db *store.DB) *floor {
 	for _, t := range []*copied{
 		{original: "ledger", by: ofEvent, Table: store.Table{Columns: []string{
 			"player_id", "event_id", "kind", "entry_no", "event_type", "item_id", "delta", "balance",
-			"level_before", "level_after", "catalog_version", "effective_at", "recorded_at", "notes",
+			"level_before", "level_after", "catalog_version", "effective_at", "recorded_at", "modifier", "notes",
 		}, Key: []string{"player_id", "event_id", "kind"}}},
 		{original: "player", by: ofPlayer, Table: store.Table{Columns: []string{
 			"player_id", "xp", "level", "entries", "created_at", "updated_at",

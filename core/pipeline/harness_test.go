@@ -187,12 +187,13 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
 	}
 	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
+	mailbox := &mailbox.Mailbox{DB: db, Now: p.now}
 	p.progression = &pipeline.Progression{
-		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Receipts: receipts, Windows: windows,
+		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Mailbox: mailbox, Receipts: receipts, Windows: windows,
 		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
 	}
 	p.rewards = &pipeline.Rewards{
-		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: &mailbox.Mailbox{DB: db, Now: p.now},
+		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: mailbox,
 		Metrics: metrics, Now: p.now,
 	}
 	p.archive = &pipeline.Archive{
@@ -295,7 +296,9 @@ func (p *path) state(t *testing.T) []string {
 		"player":            "player_id, xp, level, entries",
 		"ledger":            "player_id, event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, COALESCE(notes, '')",
 		"item":              "player_id, item_id, quantity",
-		"mail":              "player_id, mail_id, source, board, window_id, position, tied_position, xp, items, sent_at, expires_at, ended_at",
+		"mail":              "player_id, mail_id, source, event_id, ref, board, window_id, position, tied_position, xp, items, sent_at, expires_at, ended_at",
+		"tally":             "player_id, subject, period, amount",
+		"reversal":          "player_id, event_id, reversal_id, actor, reason, reversed_at",
 		"receipt":           "player_id, event_id, receipt_id, token, issued_at",
 		"entry":             "board, window_id, player_id, score, total, achieved_at, seq, event_id, version",
 		"rejected":          "id, stage, message_id, player_id, event_id, code, detail, body, first_at, last_at",

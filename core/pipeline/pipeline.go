@@ -117,8 +117,8 @@ func decode(stage string, batch []bus.Message) (events []event.Accepted, trace m
 	trace = make(map[string]string, len(batch))
 	for _, m := range batch {
 		e, err := event.DecodeAccepted(m.Body)
-		if err == nil && e.Type == event.RewardGranted {
-			err = fault.MessageInvalid.Errorf("no reward comes through a queue")
+		if err == nil && (e.Type == event.RewardGranted || e.Type == event.EventReversed) {
+			err = fault.MessageInvalid.Errorf("no %s comes through a queue", e.Type)
 		}
 		if err != nil {
 			aside = append(aside, rejected.Rejection{

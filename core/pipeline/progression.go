@@ -19,6 +19,7 @@ import (
 	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/leaderboard"
+	"liveops/core/mailbox"
 	"liveops/core/progression"
 	"liveops/core/receipt"
 	"liveops/core/rejected"
@@ -31,6 +32,7 @@ type Progression struct {
 	Catalog  func() *catalog.Catalog
 	Ledger   *progression.Ledger
 	Players  *progression.Cache
+	Mailbox  *mailbox.Mailbox
 	Receipts *receipt.Keys
 	Windows  *season.Windows
 	Entries  leaderboard.Entries
@@ -41,7 +43,7 @@ type Progression struct {
 }
 
 // Apply handles one batch of the queue "progression". One SQL transaction holds the whole effect: ledger, balances, items,
-// receipts and leaderboard entries. After the commit the players' cached states are dropped and the rankings written from the
+// mails, receipts and leaderboard entries. After the commit the players' cached states are dropped and the rankings written from the
 // rows as they then are, also for events that had their effect before, so that a repeat repairs what a crash left out.
 func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, error) {
 	events, _, aside := decode("progression", batch)
@@ -63,7 +65,10 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		if err := cmp.Or(signing.Wait(), err); err != nil {
 			return err
 		}
-		return receipt.Store(ctx, tx, issued)
+		if err := receipt.Store(ctx, tx, issued); err != nil {
+			return err
+		}
+		return p.Mailbox.SendIn(ctx, tx, mails(effects), p.Catalog().Rewards.Claim.Std())
 	})
 	if err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func (r *Rewards) grant(ctx context.Context, rewards []event.Accepted) error {
 	if len(rewards) == 0 {
 		return nil
 	}
-	effects, err := r.apply(ctx, rewards, func(*store.Tx) error { return nil })
+	effects, err := r.apply(ctx, rewards, func(*store.Tx, []*progression.Effect) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -75,17 +75,22 @@ func (r *Rewards) grant(ctx context.Context, rewards []event.Accepted) error {
 	return r.Players.Forget(ctx, players(rewards))
 }
 
-// apply gives rewards their effect: it, the receipts and what also does are one transaction.
-func (r *Rewards) apply(ctx context.Context, rewards []event.Accepted, also func(tx *store.Tx) error) ([]*progression.Effect, error) {
+// apply gives rewards their effect: it, the receipts, the mails it sends and what also does are one transaction.
+func (r *Rewards) apply(
+	ctx context.Context, rewards []event.Accepted, also func(tx *store.Tx, effects []*progression.Effect) error,
+) ([]*progression.Effect, error) {
 	effects, err := r.Ledger.Apply(ctx, rewards, func(tx *store.Tx, effects []*progression.Effect) error {
-		if err := also(tx); err != nil {
+		if err := also(tx, effects); err != nil {
 			return err
 		}
 		issued, err := sign(r.Receipts, effects)
 		if err != nil {
 			return err
 		}
-		return receipt.Store(ctx, tx, issued)
+		if err := receipt.Store(ctx, tx, issued); err != nil {
+			return err
+		}
+		return r.Mailbox.SendIn(ctx, tx, mails(effects), r.Catalog().Rewards.Claim.Std())
 	})
 	if err != nil {
 		return nil, err

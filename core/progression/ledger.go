@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,10 +18,13 @@ import (
 	"liveops/core/store"
 )
 
-// chunk is how many keys one SELECT names.
-const chunk = 1000
+const (
+	chunk  = 1000 // keys that one SELECT names
+	unions = 400  // families that one SELECT reads; SQLite takes no more than 500
+	past   = "~"  // sorts after every character of an id
+)
 
-// Ledger keeps the tables player, ledger and item, and is their only writer. The ledger only grows; a player's rows in it
+// Ledger keeps the tables player, ledger, item, tally and reversal, and is their only writer. The ledger only grows; a player's rows in it
 // are numbered without a gap. It is safe for concurrent use, also by several processes.
 type Ledger struct {
 	DB      *store.DB
@@ -46,6 +50,7 @@ type Holding struct {
 
 // Entry is one row of the ledger: a change of one balance by one event. Item is empty on the root row.
 type Entry struct {
+	EventID        string
 	Kind           string
 	Number         int64 // position among the player's entries, from 1
 	EventType      string
@@ -55,6 +60,7 @@ type Entry struct {
 	LevelBefore    int
 	LevelAfter     int
 	CatalogVersion int
+	Modifier       string // that made the XP what it is, on the root row; empty: none did
 	EffectiveAt    time.Time
 	RecordedAt     time.Time
 	Notes          []Note // of the whole event, on its root row
@@ -65,6 +71,43 @@ type account struct {
 	progress
 	entries int64
 	items   map[string]int64 // as far as read
+	slots   map[string]int   // how many different items are held, of the families that were asked for
+}
+
+// change grants or takes items, and gives the grant.
+func (a *account) change(c *catalog.Catalog, kind, item string, delta int64) Grant {
+	before := a.items[item]
+	a.items[item] += delta
+	if len(a.slots) > 0 && (before == 0 || a.items[item] == 0) {
+		family := family(c, item)
+		if n, counted := a.slots[family]; counted && before == 0 {
+			a.slots[family] = n + 1
+		} else if counted {
+			a.slots[family] = n - 1
+		}
+	}
+	return Grant{Kind: kind, Item: item, Quantity: delta, Balance: a.items[item]}
+}
+
+// full says whether the player holds as many different items of an item's family as there are slots. All he holds of it were read.
+func (a *account) full(c *catalog.Catalog, item string, slots int) bool {
+	of := family(c, item)
+	if of == "" {
+		return false
+	}
+	n, counted := a.slots[of]
+	if !counted {
+		for held, quantity := range a.items {
+			if quantity > 0 && strings.HasPrefix(held, of) && family(c, held) == of {
+				n++
+			}
+		}
+		if a.slots == nil {
+			a.slots = map[string]int{}
+		}
+		a.slots[of] = n
+	}
+	return n >= slots
 }
 
 // key is an event's identity, or a player's item.
@@ -100,20 +143,33 @@ func (l *Ledger) Apply(ctx context.Context, batch []event.Accepted, also func(tx
 		if err != nil {
 			return err
 		}
+		zone, offers := sync.OnceValue(rules.Location), make([]offer, len(batch))
+		for i, e := range batch {
+			if !known[key{e.PlayerID, e.ID}] {
+				offers[i] = offered(rules, e.Event)
+			}
+		}
+		counts, err := readTallies(ctx, tx, rules, batch, offers, zone)
+		if err != nil {
+			return err
+		}
 		var wishes [][]wish
-		effects, wishes = advanceAll(rules, accounts, known, batch)
-		if err := readItems(ctx, tx, accounts, effects, wishes); err != nil {
+		effects, wishes = advanceAll(rules, accounts, known, batch, offers, zone, counts)
+		if err := readItems(ctx, tx, rules, accounts, effects, wishes); err != nil {
 			return err
 		}
 		for i, effect := range effects {
-			effect.settle(rules, wishes[i], accounts[effect.Event.PlayerID].items)
+			effect.settle(rules, wishes[i], accounts[effect.Event.PlayerID])
 		}
 		if also != nil {
 			if err := also(tx, effects); err != nil {
 				return err
 			}
 		}
-		return write(ctx, tx, accounts, effects, now)
+		if err := write(ctx, tx, accounts, effects, now); err != nil {
+			return err
+		}
+		return counts.write(ctx, tx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("apply %d events: %w", len(batch), err)
@@ -181,7 +237,10 @@ func applied(ctx context.Context, tx *store.Tx, batch []event.Accepted) (map[key
 }
 
 // advanceAll runs the rules over the batch, event after event, and leaves the accounts where they end up.
-func advanceAll(rules *catalog.Catalog, accounts map[string]*account, known map[key]bool, batch []event.Accepted) ([]*Effect, [][]wish) {
+func advanceAll(
+	rules *catalog.Catalog, accounts map[string]*account, known map[key]bool, batch []event.Accepted, offers []offer,
+	zone func() *time.Location, counts *tallies,
+) ([]*Effect, [][]wish) {
 	effects, wishes := make([]*Effect, len(batch)), make([][]wish, len(batch))
 	for i, e := range batch {
 		k := key{e.PlayerID, e.ID}
@@ -191,30 +250,57 @@ func advanceAll(rules *catalog.Catalog, accounts map[string]*account, known map[
 		}
 		known[k] = true
 		a := accounts[e.PlayerID]
-		effects[i], wishes[i] = advance(rules, a.progress, e)
+		local := func() time.Time { return e.At.In(zone()) }
+		effects[i], wishes[i] = advance(rules, a.progress, e, offers[i], local, counts)
 		a.progress = progress{xp: effects[i].XPAfter, level: effects[i].LevelAfter}
 	}
 	return effects, wishes
 }
 
-// readItems reads what the players hold of the items that are wished for. Their rows need no lock: whoever changes them
-// holds the player's.
-func readItems(ctx context.Context, tx *store.Tx, accounts map[string]*account, effects []*Effect, wishes [][]wish) error {
-	wanted := map[key]bool{}
+// readItems reads what the players hold of the items that are wished for, of those that these may become, and of families with slots
+// everything. Their rows need no lock: whoever changes them holds the player's.
+func readItems(ctx context.Context, tx *store.Tx, c *catalog.Catalog, accounts map[string]*account, effects []*Effect, wishes [][]wish) error {
+	wanted, families := map[key]bool{}, map[key]bool{}
+	more := named(c)
 	for i, effect := range effects {
 		for _, w := range wishes[i] {
-			if event.ValidID(w.item) {
-				wanted[key{effect.Event.PlayerID, w.item}] = true
+			if !event.ValidID(w.item) {
+				continue
+			}
+			player := effect.Event.PlayerID
+			wanted[key{player, w.item}] = true
+			if !more || w.quantity <= 0 {
+				continue
+			}
+			item, _ := c.Item(w.item)
+			if item.Slots > 0 {
+				families[key{player, family(c, w.item)}] = true
+			}
+			if item.Convert != nil {
+				wanted[key{player, item.Convert.Item}] = true
+				if became, _ := c.Item(item.Convert.Item); became.Slots > 0 {
+					families[key{player, family(c, item.Convert.Item)}] = true
+				}
 			}
 		}
 	}
-	for some := range slices.Chunk(slices.SortedFunc(maps.Keys(wanted), key.compare), chunk) {
+	names, beginnings := slices.SortedFunc(maps.Keys(wanted), key.compare), slices.SortedFunc(maps.Keys(families), key.compare)
+	for len(names) > 0 || len(beginnings) > 0 {
+		var queries []string
 		var args []any
-		for _, k := range some {
-			args = append(args, k.player, k.id)
+		if n := min(chunk, len(names)); n > 0 {
+			queries = append(queries, "SELECT player_id, item_id, quantity FROM item WHERE (player_id, item_id) IN "+tx.Dialect.In(n, 2))
+			for _, k := range names[:n] {
+				args = append(args, k.player, k.id)
+			}
+			names = names[n:]
 		}
-		query := "SELECT player_id, item_id, quantity FROM item WHERE (player_id, item_id) IN " + tx.Dialect.In(len(some), 2)
-		err := tx.Each(ctx, query, args, func(scan func(...any) error) error {
+		for n := min(unions, len(beginnings)); n > 0; n-- {
+			queries = append(queries, "SELECT player_id, item_id, quantity FROM item WHERE player_id = ? AND item_id >= ? AND item_id < ? AND quantity > 0")
+			args = append(args, beginnings[0].player, beginnings[0].id, beginnings[0].id+past)
+			beginnings = beginnings[1:]
+		}
+		err := tx.Each(ctx, strings.Join(queries, " UNION ALL "), args, func(scan func(...any) error) error {
 			var k key
 			var quantity int64
 			if err := scan(&k.player, &k.id, &quantity); err != nil {
@@ -248,16 +334,20 @@ func write(ctx context.Context, tx *store.Tx, accounts map[string]*account, effe
 			}
 			notes = string(text)
 		}
-		entry := func(kind, item string, delta, balance int64, notes any) {
+		entry := func(kind, item string, delta, balance int64, modifier, notes any) {
 			a.entries++
 			entries = append(entries, []any{
 				player, e.Event.ID, kind, a.entries, e.Event.Type, item, delta, balance,
-				e.LevelBefore, e.LevelAfter, e.CatalogVersion, e.Event.At.UnixMilli(), now, notes,
+				e.LevelBefore, e.LevelAfter, e.CatalogVersion, e.Event.At.UnixMilli(), now, modifier, notes,
 			})
 		}
-		entry(Root, "", e.XP, e.XPAfter, notes)
+		var modifier any
+		if e.Modifier != "" {
+			modifier = e.Modifier
+		}
+		entry(Root, "", e.XP, e.XPAfter, modifier, notes)
 		for _, g := range e.Grants {
-			entry(g.Kind, g.Item, g.Quantity, g.Balance, nil)
+			entry(g.Kind, g.Item, g.Quantity, g.Balance, nil, nil)
 			items[key{player, g.Item}] = g.Balance
 		}
 	}
@@ -269,7 +359,7 @@ func write(ctx context.Context, tx *store.Tx, accounts map[string]*account, effe
 	})
 	ledger := store.Table{Name: "ledger", Columns: []string{
 		"player_id", "event_id", "kind", "entry_no", "event_type", "item_id",
-		"delta", "balance", "level_before", "level_after", "catalog_version", "effective_at", "recorded_at", "notes",
+		"delta", "balance", "level_before", "level_after", "catalog_version", "effective_at", "recorded_at", "modifier", "notes",
 	}}
 	if err := ledger.Insert(ctx, tx.Queries, entries); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
@@ -335,15 +425,19 @@ func (l *Ledger) Player(ctx context.Context, id string) (State, error) {
 
 // Entries gives the ledger rows of one event, the root row first; none for an event without effect.
 func (l *Ledger) Entries(ctx context.Context, player, eventID string) ([]Entry, error) {
+	return l.entries(ctx, "player_id = ? AND event_id = ? ORDER BY entry_no", player, eventID)
+}
+
+func (l *Ledger) entries(ctx context.Context, where string, args ...any) ([]Entry, error) {
 	var entries []Entry
-	query := `SELECT kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, catalog_version,
-		effective_at, recorded_at, COALESCE(notes, '[]') FROM ledger WHERE player_id = ? AND event_id = ? ORDER BY entry_no`
-	err := l.DB.Each(ctx, query, []any{player, eventID}, func(scan func(...any) error) error {
+	query := `SELECT event_id, kind, entry_no, event_type, item_id, delta, balance, level_before, level_after, catalog_version,
+		COALESCE(modifier, ''), effective_at, recorded_at, COALESCE(notes, '[]') FROM ledger WHERE ` + where
+	err := l.DB.Each(ctx, query, args, func(scan func(...any) error) error {
 		var e Entry
 		var effective, recorded int64
 		var notes []byte
-		if err := scan(&e.Kind, &e.Number, &e.EventType, &e.Item, &e.Delta, &e.Balance, &e.LevelBefore, &e.LevelAfter,
-			&e.CatalogVersion, &effective, &recorded, &notes); err != nil {
+		if err := scan(&e.EventID, &e.Kind, &e.Number, &e.EventType, &e.Item, &e.Delta, &e.Balance, &e.LevelBefore, &e.LevelAfter,
+			&e.CatalogVersion, &e.Modifier, &effective, &recorded, &notes); err != nil {
 			return err
 		}
 		e.EffectiveAt, e.RecordedAt = time.UnixMilli(effective).UTC(), time.UnixMilli(recorded).UTC()

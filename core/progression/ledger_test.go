@@ -250,7 +250,7 @@ func TestEffectAndEntriesSayTheSame(t *testing.T) {
 		require.NoError(t, err)
 		row := func(kind string, number int64, item string, delta, balance int64, said notes) progression.Entry {
 			return progression.Entry{
-				Kind: kind, Number: number, EventType: event.BossKilled, Item: item, Delta: delta, Balance: balance,
+				EventID: "e2", Kind: kind, Number: number, EventType: event.BossKilled, Item: item, Delta: delta, Balance: balance,
 				LevelBefore: 2, LevelAfter: 3, CatalogVersion: 7, EffectiveAt: at, RecordedAt: noon, Notes: said,
 			}
 		}

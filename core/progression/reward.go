@@ -11,9 +11,9 @@ import (
 	"liveops/core/fault"
 )
 
-// Reward is what a place in a window of a board brings.
+// Reward is what a place in a window of a board brings, or another mail.
 type Reward struct {
-	Board  string
+	Board  string // empty when no window brings it, but a mail of another kind
 	Window string // its id
 	Rank   int64
 	XP     int64            // 0 to event.MaxInteger
@@ -35,32 +35,33 @@ func (r Reward) Event(id, player string, at time.Time) event.Accepted {
 	for item, quantity := range r.Items {
 		items[item] = float64(quantity)
 	}
+	data := map[string]any{"xp": float64(r.XP), "items": items}
+	if r.Board != "" {
+		data["board"], data["window"], data["rank"] = r.Board, r.Window, float64(r.Rank)
+	}
 	at = at.UTC().Truncate(time.Millisecond)
 	return event.Accepted{
 		Event: event.Event{
 			ID: id, Type: event.RewardGranted, PlayerID: player, OccurredAt: at,
-			Data: map[string]any{
-				"board": r.Board, "window": r.Window, "rank": float64(r.Rank), "xp": float64(r.XP), "items": items,
-			},
+			Data: data,
 		},
 		At: at, ReceivedAt: at,
 	}
 }
 
 // rewarded is what an event asks for that Reward.Event made.
-func (e *Effect) rewarded() (int64, []wish) {
-	xp, ok := e.Event.Int("xp")
+func (o *offer) rewarded(e event.Event) {
+	xp, ok := e.Int("xp")
 	if !ok {
-		e.note(fault.FieldType, Root, 0)
+		o.note(fault.FieldType, Root, 0)
 	}
-	items, _ := e.Event.Data["items"].(map[string]any)
-	var wishes []wish
+	o.xp = xp
+	items, _ := e.Data["items"].(map[string]any)
 	for _, item := range slices.Sorted(maps.Keys(items)) {
 		quantity, ok := event.Event{Data: items}.Int(item)
 		if !ok {
-			e.note(fault.FieldType, ref("item", item), 0)
+			o.note(fault.FieldType, ref("item", item), 0)
 		}
-		wishes = append(wishes, wish{kind: "item:" + item, item: item, quantity: quantity})
+		o.wishes = append(o.wishes, wish{kind: "item:" + item, item: item, quantity: quantity})
 	}
-	return xp, wishes
 }

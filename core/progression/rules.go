@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"liveops/core/catalog"
 	"liveops/core/event"
@@ -23,18 +24,20 @@ type Effect struct {
 	XP             int64 // XPAfter − XPBefore
 	XPBefore       int64
 	XPAfter        int64
+	Modifier       string // the one of the catalog that made the XP what it is; empty: none did
 	LevelBefore    int
 	LevelAfter     int
 	Grants         []Grant // in the order granted
-	Notes          []Note  // what the event asked for and did not get
+	Mails          []Mail  // to be sent with the effect
+	Notes          []Note  // what the event asked for and did not get, or not at once
 	CatalogVersion int
 }
 
-// Granted says whether the event changed anything the player owns.
-func (e *Effect) Granted() bool { return e.XP != 0 || len(e.Grants) > 0 }
+// Granted says whether the event changed anything the player owns, or is owed.
+func (e *Effect) Granted() bool { return e.XP != 0 || len(e.Grants) > 0 || len(e.Mails) > 0 }
 
-// Grant is a change of the quantity of one item. Its kind names it among the grants of its event: "item:gem", or
-// "level:5:item:gem" for the reward of a level.
+// Grant is a change of the quantity of one item. Its kind names it among the grants of its event: "item:gem"; "worth:item:gem" for what
+// comes with an item acquired; "level:5:item:gem" for the reward of a level; and with ":convert" behind for what it became.
 type Grant struct {
 	Kind     string
 	Item     string
@@ -43,7 +46,8 @@ type Grant struct {
 }
 
 // Note is one thing that an event asked for and did not get, and why. Ref names it as a kind would ("xp", "item:gem",
-// "level:5:item:gem", "boss:hydra"), or the field at fault; Amount is how much of it was left out.
+// "level:5:item:gem"), or the limit that was in the way ("event:xp_gained", "source:quest", "boss:hydra", "item:gem"), or the field at fault;
+// Amount is how much of it was left out.
 type Note struct {
 	Code   fault.Code `json:"code"`
 	Ref    string     `json:"ref"`
@@ -54,7 +58,7 @@ func (e *Effect) note(code fault.Code, ref string, amount int64) {
 	e.Notes = append(e.Notes, Note{Code: code, Ref: ref, Amount: amount})
 }
 
-// progress is what decides, beside the catalog, what an event is worth to a player.
+// progress is what decides, beside the catalog and the tallies, what an event is worth to a player.
 type progress struct {
 	xp    int64
 	level int
@@ -70,68 +74,40 @@ type wish struct {
 // advance gives the effect of an event on a player, but for the items: those are wishes, because which stacks have to be
 // read is only known afterwards. It never fails. What makes no sense under this catalog is worth nothing and noted; the
 // event may have been accepted under another one.
+func advance(c *catalog.Catalog, p progress, e event.Accepted, o offer, local func() time.Time, t *tallies) (*Effect, []wish) {
+	effect := &Effect{Event: e, Fresh: true, XPBefore: p.xp, LevelBefore: p.level, Notes: o.notes, CatalogVersion: c.Version}
+	xp, taken := effect.take(c, o, local, t)
+	var wishes []wish
+	if taken {
+		wishes = o.wishes
+		if o.mail.Source != "" {
+			effect.send(o.mail, o.kind)
+		}
+	}
+	return effect, append(wishes, effect.move(c, xp)...)
+}
+
+// move changes the XP, as far as it can, and the level with it, and gives what the levels bring that are reached.
 //
 // A level once reached stays, whether XP is taken away or a new curve is steeper: a level that could be reached again would
 // be rewarded again.
-func advance(c *catalog.Catalog, p progress, e event.Accepted) (*Effect, []wish) {
-	effect := &Effect{Event: e, Fresh: true, XPBefore: p.xp, LevelBefore: p.level, CatalogVersion: c.Version}
-	xp, wishes := effect.worth(c)
-
-	effect.XP = fitting(p.xp, xp, event.MaxInteger)
-	if effect.XP != xp {
-		effect.note(fault.BalanceLimit, Root, xp-effect.XP)
+func (e *Effect) move(c *catalog.Catalog, xp int64) []wish {
+	e.XP = fitting(e.XPBefore, xp, event.MaxInteger)
+	if e.XP != xp {
+		e.note(fault.BalanceLimit, Root, xp-e.XP)
 	}
-	effect.XPAfter = p.xp + effect.XP
-	effect.LevelAfter = max(p.level, c.XP.Level(effect.XPAfter))
-	for level := p.level + 1; level <= effect.LevelAfter; level++ {
-		reward := c.Rewards.Levels[level].Items
-		wishes = append(wishes, bundle("level:"+strconv.Itoa(level)+":item:", reward)...)
-	}
-	return effect, wishes
-}
-
-// worth is what the event asks for by its type.
-func (e *Effect) worth(c *catalog.Catalog) (int64, []wish) {
-	switch e.Event.Type {
-	case event.XPGained:
-		amount, ok := e.Event.Int("amount")
-		if !ok {
-			e.note(fault.FieldType, "amount", 0)
+	e.XPAfter = e.XPBefore + e.XP
+	e.LevelAfter = max(e.LevelBefore, c.XP.Level(e.XPAfter))
+	var wishes []wish
+	for level := e.LevelBefore + 1; level <= e.LevelAfter; level++ {
+		reward, kind := c.Rewards.Levels[level], "level:"+strconv.Itoa(level)
+		if reward.Claim && len(reward.Items) > 0 {
+			e.send(Mail{Source: FromLevel, Ref: kind, Items: reward.Items}, kind+":item:")
+			continue
 		}
-		return amount, nil
-
-	case event.BossKilled:
-		name, _ := e.Event.Text("boss")
-		boss, ok := c.Bosses[name]
-		switch {
-		case !ok:
-			e.note(fault.BossUnknown, ref("boss", name), 0)
-			return 0, nil
-		case e.LevelBefore < boss.RequiredLevel:
-			e.note(fault.LevelTooLow, ref("boss", name), boss.XP)
-			return 0, nil
-		}
-		return boss.XP, bundle("item:", boss.Items)
-
-	case event.ItemAcquired:
-		item, _ := e.Event.Text("item")
-		quantity, ok := e.Event.Int("quantity")
-		if !ok {
-			e.note(fault.FieldType, "quantity", 0)
-		}
-		return 0, []wish{{kind: "item:" + item, item: item, quantity: quantity}}
-
-	case event.RewardGranted:
-		return e.rewarded()
-
-	case event.ScoreSubmitted: // ranked, not rewarded
-		return 0, nil
+		wishes = append(wishes, bundle(kind+":item:", reward.Items)...)
 	}
-	declared, ok := c.Events[e.Event.Type]
-	if !ok {
-		e.note(fault.TypeUnknown, e.Event.Type, 0)
-	}
-	return declared.XP, nil
+	return wishes
 }
 
 // bundle lists the items of a catalog entry in order of name, so that the same event always gives the same ledger.
@@ -143,30 +119,68 @@ func bundle(kind string, items map[string]int64) []wish {
 	return wishes
 }
 
-// settle grants the wishes as far as the stacks have room. held is what the player has of each item, and is kept up to date.
-func (e *Effect) settle(c *catalog.Catalog, wishes []wish, held map[string]int64) {
+// settle grants the wishes as far as there is room, and keeps up to date what the player holds.
+func (e *Effect) settle(c *catalog.Catalog, wishes []wish, a *account) {
 	for _, w := range wishes {
-		item, known := c.Item(w.item)
-		if !known || !event.ValidID(w.item) { // a family such as "eco-*" knows names that are no ids
-			e.note(fault.ItemUnknown, ref("item", w.item), w.quantity)
-			continue
-		}
-		limit, code := item.Stack, fault.StackFull
-		if limit <= 0 || limit > event.MaxInteger {
-			limit, code = event.MaxInteger, fault.BalanceLimit
-		}
-		if w.quantity < 0 {
-			code = fault.BalanceLimit
-		}
-		granted := fitting(held[w.item], w.quantity, limit)
-		if granted != w.quantity {
-			e.note(code, w.kind, w.quantity-granted)
-		}
-		if granted != 0 {
-			held[w.item] += granted
-			e.Grants = append(e.Grants, Grant{Kind: w.kind, Item: w.item, Quantity: granted, Balance: held[w.item]})
+		e.grant(c, w, a, true)
+	}
+}
+
+// grant grants one wish as far as there is room. What does not fit becomes something else at most once.
+func (e *Effect) grant(c *catalog.Catalog, w wish, a *account, convert bool) {
+	item, known := c.Item(w.item)
+	if !known || !event.ValidID(w.item) { // a family such as "eco-*" knows names that are no ids
+		e.note(fault.ItemUnknown, ref("item", w.item), w.quantity)
+		return
+	}
+	limit, code := item.Stack, fault.StackFull
+	if limit <= 0 || limit > event.MaxInteger {
+		limit, code = event.MaxInteger, fault.BalanceLimit
+	}
+	if w.quantity < 0 {
+		code = fault.BalanceLimit
+	}
+	granted := fitting(a.items[w.item], w.quantity, limit)
+	if w.quantity > 0 && item.Slots > 0 && a.items[w.item] == 0 && a.full(c, w.item, item.Slots) {
+		granted, code = 0, fault.NoFreeSlot
+	}
+	if granted != 0 {
+		e.Grants = append(e.Grants, a.change(c, w.kind, w.item, granted))
+	}
+	left := w.quantity - granted
+	switch {
+	case left == 0:
+	case code != fault.BalanceLimit && item.Overflow == "mailbox":
+		e.send(Mail{Source: FromOverflow, Ref: w.kind, Items: map[string]int64{w.item: left}}, "")
+	case code != fault.BalanceLimit && item.Overflow == "convert" && item.Convert != nil && convert:
+		e.note(fault.Converted, w.kind, left)
+		became := wish{kind: w.kind + ":convert", item: item.Convert.Item, quantity: times(left, item.Convert.Quantity)}
+		e.grant(c, became, a, false)
+	default:
+		e.note(code, w.kind, left)
+	}
+}
+
+// times multiplies two quantities from 0 to event.MaxInteger, up to there.
+func times(a, b int64) int64 {
+	if b > 0 && a > event.MaxInteger/b {
+		return event.MaxInteger
+	}
+	return a * b
+}
+
+// family is the beginning of the names of the longest family that an item is of; empty for what is of none, as is an item that the catalog
+// names itself.
+func family(c *catalog.Catalog, item string) string {
+	if _, named := c.Items[item]; named {
+		return ""
+	}
+	for i := len(item); i > 0; i-- {
+		if _, is := c.Items[item[:i]+"*"]; is {
+			return item[:i]
 		}
 	}
+	return ""
 }
 
 // fitting is the part of delta that keeps a balance between 0 and limit. A balance that is above, because a new catalog

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +29,12 @@ func TestFitting(t *testing.T) {
 	} {
 		require.Equal(t, c.want, fitting(c.balance, c.delta, c.limit), "%+v", c)
 	}
+}
+
+// alone advances a player of whom nothing was counted yet.
+func alone(c *catalog.Catalog, p progress, e event.Accepted) (*Effect, []wish) {
+	local := func() time.Time { return e.At.UTC() }
+	return advance(c, p, e, offered(c, e.Event), local, &tallies{amounts: map[tally]int64{}, changed: map[tally]bool{}})
 }
 
 func TestAdvanceNeverFails(t *testing.T) {
@@ -77,8 +84,8 @@ func TestAdvanceNeverFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			effect, wishes := advance(c, progress{xp: 50, level: 1}, event.Accepted{Event: test.event})
-			effect.settle(c, wishes, map[string]int64{})
+			effect, wishes := alone(c, progress{xp: 50, level: 1}, event.Accepted{Event: test.event})
+			effect.settle(c, wishes, &account{items: map[string]int64{}})
 			require.Equal(t, test.xp, effect.XP)
 			require.Equal(t, 50+test.xp, effect.XPAfter)
 			require.Equal(t, test.notes, effect.Notes)
@@ -102,8 +109,8 @@ func TestKindsAreDistinctAndFit(t *testing.T) {
 		c.Rewards.Levels[level] = catalog.Reward{Items: loot}
 	}
 	e := event.Accepted{Event: event.Event{Type: event.BossKilled, Data: map[string]any{"boss": "hydra"}}}
-	effect, wishes := advance(c, progress{level: 1}, e)
-	effect.settle(c, wishes, map[string]int64{})
+	effect, wishes := alone(c, progress{level: 1}, e)
+	effect.settle(c, wishes, &account{items: map[string]int64{}})
 	require.Equal(t, 1000, effect.LevelAfter)
 	require.Len(t, effect.Grants, 2+2*999)
 	seen := map[string]bool{Root: true}

@@ -35,13 +35,16 @@ type Claims struct {
 	Window         string  `json:"window,omitempty"` // with Board and Rank: the place that a reward is for
 	Rank           int64   `json:"rank,omitzero"`
 	XP             int64   `json:"xp"`
+	Reverses       string  `json:"reverses,omitempty"` // the event whose effect it takes back
 	XPBefore       int64   `json:"xp_before"`
 	XPAfter        int64   `json:"xp_after"`
+	Modifier       string  `json:"modifier,omitempty"` // of the catalog, that made the XP what it is
 	LevelBefore    int     `json:"level_before"`
 	LevelAfter     int     `json:"level_after"`
 	Grants         []Grant `json:"grants"`
+	Mails          []Mail  `json:"mails,omitempty"` // that the player may claim
 	Notes          []Note  `json:"notes,omitempty"`
-	Abridged       bool    `json:"abridged,omitzero"` // grants and notes did not fit and stand in the ledger only; set by Sign
+	Abridged       bool    `json:"abridged,omitzero"` // grants, mails and notes did not fit and stand in the records only; set by Sign
 	CatalogVersion int     `json:"catalog_version"`
 	IssuedAt       int64   `json:"iat"` // seconds since 1970, as in every JWT
 }
@@ -49,6 +52,18 @@ type Claims struct {
 // Grant is an item granted, and the kind of the ledger row that holds it.
 type Grant struct {
 	Kind     string `json:"kind"`
+	Item     string `json:"item"`
+	Quantity int64  `json:"quantity"`
+}
+
+// Mail is what waits to be claimed.
+type Mail struct {
+	ID    string     `json:"mail_id"`
+	Items []MailItem `json:"items"`
+}
+
+// MailItem is one item of a mail.
+type MailItem struct {
 	Item     string `json:"item"`
 	Quantity int64  `json:"quantity"`
 }
@@ -118,7 +133,7 @@ func (k *Keys) Sign(c Claims) (string, error) {
 	c.ID, c.Abridged = ID(c.PlayerID, c.EventID), false
 	token, err := k.sign(c)
 	if err == nil && len(token) > MaxToken {
-		c.Grants, c.Notes, c.Abridged = nil, nil, true
+		c.Grants, c.Mails, c.Notes, c.Abridged = nil, nil, nil, true
 		token, err = k.sign(c)
 	}
 	return token, err

@@ -222,7 +222,7 @@ func New(config Config, options Options) (*App, error) {
 		Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
 	a.progression = &pipeline.Progression{
-		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Windows: a.windows, Entries: entries,
+		Catalog: current, Ledger: a.ledger, Players: a.players, Mailbox: a.mailbox, Receipts: a.receipts, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
