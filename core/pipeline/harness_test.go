@@ -81,6 +81,7 @@ type path struct {
 	progression *pipeline.Progression
 	archive     *pipeline.Archive
 	rewards     *pipeline.Rewards
+	reversals   *pipeline.Reversals
 	redrive     *pipeline.Redrive
 	cases       *pipeline.Cases
 }
@@ -195,6 +196,9 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	p.rewards = &pipeline.Rewards{
 		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: mailbox,
 		Metrics: metrics, Now: p.now,
+	}
+	p.reversals = &pipeline.Reversals{
+		Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: mailbox, Metrics: metrics,
 	}
 	p.archive = &pipeline.Archive{
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,

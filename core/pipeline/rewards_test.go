@@ -67,7 +67,7 @@ func TestRewardsAreGranted(t *testing.T) {
 
 		require.Equal(t, []string{"player: ada | 120 | 2 | 3", "player: cyd | 10 | 1 | 1", "item: ada | gem | 10"}, p.balances(t), "nobody has what waits")
 		require.Equal(t, []string{"stack-full level:2:item:gem 1"}, p.notes(t, "ada", yesterday))
-		require.Equal(t, []string{fmt.Sprintf(`mail: bob | %s | window | points | 2026-11-21 | 2 | 2 | 50 | {"gem":1} | %d | %d | %d`, yesterday,
+		require.Equal(t, []string{fmt.Sprintf(`mail: bob | %s | window |  |  | points | 2026-11-21 | 2 | 2 | 50 | {"gem":1} | %d | %d | %d`, yesterday,
 			noon.UnixMilli(), noon.Add(2*time.Hour).UnixMilli(), noon.Add(2*time.Hour).UnixMilli())}, p.rows(t, "mail"))
 		stored, err := receipt.Get(t.Context(), db, "ada", yesterday)
 		require.NoError(t, err)
