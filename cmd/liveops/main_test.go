@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 		{"top points --url http://host/v1", "", exitUsage, "--url must look like"},
 		{"top points --url " + nobody, "", exitFailed, "connection refused"},
 
-		{"verify receipt -", "x", exitUsage, "missing flags: --secret-file"},
+		{"verify receipt -", "x", exitUsage, "missing flags: --keys=FILE or --secret-file=FILE"},
 		{"verify receipt - --url http:// --secret-file " + secret, "x", exitUsage, "--url must look like"},
 		{"verify receipt - --url " + nobody + " --secret-file " + secret, "x", exitFailed, "connection refused"},
 

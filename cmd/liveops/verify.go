@@ -14,11 +14,13 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"liveops/core/fault"
+	"liveops/core/receipt"
 	"liveops/core/season"
 )
 
 type verifyCommand struct {
-	Receipt verifyReceipt `cmd:"" help:"Ask the gateway whether a receipt was issued there."`
+	Receipt verifyReceipt `cmd:"" help:"Check a receipt, at the gateway or offline."`
 	Archive verifyArchive `cmd:"" help:"Check archived leaderboards, or proofs of places, offline."`
 }
 
@@ -33,8 +35,10 @@ Examples:
 
 type verifyReceipt struct {
 	File string `arg:"" help:"File with a receipt, - for standard input." type:"existingfile"`
+	Keys string `help:"File with the public keys, from liveops archives keys: check offline a receipt that is signed with EdDSA." type:"existingfile" placeholder:"FILE" xor:"how" required:""`
 	address
-	identity
+	KeyID      string `help:"Id of the key to sign with." default:"dev-server"`
+	SecretFile string `help:"File with the key's secret: ask the gateway, which also knows whether the receipt was reversed." type:"existingfile" placeholder:"FILE" xor:"how" required:""`
 }
 
 // Help implements kong's longer help.
@@ -43,7 +47,7 @@ func (verifyReceipt) Help() string {
 
 Examples:
   liveops verify receipt receipt.jws --secret-file DIR/dev-server.secret
-  pbpaste | liveops verify receipt - --secret-file DIR/dev-server.secret`
+  pbpaste | liveops verify receipt - --keys keys.json`
 }
 
 // Validate implements kong's check of the flags.
@@ -54,11 +58,50 @@ func (c verifyReceipt) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	me, err := c.signed(c.identity)
+	text := string(bytes.TrimSpace(token))
+	if c.Keys != "" {
+		return c.offline(t.out, text)
+	}
+	me, err := c.signed(identity{KeyID: c.KeyID, SecretFile: c.SecretFile})
 	if err != nil {
 		return err
 	}
-	return me.verify(ctx, t.out, string(bytes.TrimSpace(token)))
+	return me.verify(ctx, t.out, text)
+}
+
+// offline checks a receipt with public keys. It is errRefused when the receipt is not valid.
+func (c verifyReceipt) offline(to *printer, token string) error {
+	keys, err := readKeys(c.Keys)
+	if err != nil {
+		return err
+	}
+	claims, err := receipt.VerifyWith(keys, token)
+	if err != nil {
+		to.printf("not valid: %s\n", fault.Of(err).Detail)
+		return errRefused
+	}
+	text, err := json.Marshal(claims, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	to.printf("valid, signed by a key of %s; whether it was reversed only the gateway knows\n%s\n", c.Keys, text)
+	return nil
+}
+
+// readKeys reads a file of public keys.
+func readKeys(name string) (jose.JSONWebKeySet, error) {
+	var keys jose.JSONWebKeySet
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return keys, err
+	}
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return keys, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(keys.Keys) == 0 {
+		return keys, fmt.Errorf("%s holds no public keys", name)
+	}
+	return keys, nil
 }
 
 // verify prints what the gateway says about a receipt. It is errRefused when the receipt is not valid.
@@ -71,6 +114,9 @@ func (c client) verify(ctx context.Context, to *printer, token string) error {
 		Valid  bool           `json:"valid"`
 		Reason string         `json:"reason"`
 		Claims jsontext.Value `json:"claims"`
+
+		OnRecord   bool   `json:"on_record"`
+		ReversedAt string `json:"reversed_at"`
 	}
 	if err := c.do(ctx, http.MethodPost, "/v1/receipts/verify", body, &answer); err != nil {
 		return err
@@ -82,7 +128,14 @@ func (c client) verify(ctx context.Context, to *printer, token string) error {
 	if err := answer.Claims.Indent(jsontext.WithIndent("  ")); err != nil {
 		return err
 	}
-	to.printf("valid\n%s\n", answer.Claims)
+	switch {
+	case !answer.OnRecord:
+		to.printf("valid, but not on record there\n%s\n", answer.Claims)
+	case answer.ReversedAt != "":
+		to.printf("valid, but reversed at %s\n%s\n", answer.ReversedAt, answer.Claims)
+	default:
+		to.printf("valid\n%s\n", answer.Claims)
+	}
 	return nil
 }
 
@@ -101,16 +154,9 @@ Examples:
 }
 
 func (c verifyArchive) Run(_ context.Context, t *terminal) error {
-	text, err := os.ReadFile(c.Keys)
+	keys, err := readKeys(c.Keys)
 	if err != nil {
 		return err
-	}
-	var keys jose.JSONWebKeySet
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return fmt.Errorf("%s: %w", c.Keys, err)
-	}
-	if len(keys.Keys) == 0 {
-		return fmt.Errorf("%s holds no public keys", c.Keys)
 	}
 	var genuine []season.Verified
 	for _, name := range c.Files {

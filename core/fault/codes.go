@@ -224,7 +224,7 @@ var catalogue = map[Code]meaning{
 
 	ReceiptMalformed:  {Invalid, "The receipt is not a token of the form issued here"},
 	ReceiptTooLarge:   {Invalid, "The receipt is larger than any issued here"},
-	ReceiptAlgorithm:  {Invalid, "The receipt is not signed with HS256"},
+	ReceiptAlgorithm:  {Invalid, "The receipt is not signed the way its key signs"},
 	ReceiptKeyUnknown: {Invalid, "The receipt names a key that is not known"},
 	ReceiptForged:     {Invalid, "The receipt's signature does not match what it says"},
 

@@ -190,15 +190,15 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
 	mailbox := &mailbox.Mailbox{DB: db, Now: p.now}
 	p.progression = &pipeline.Progression{
-		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Mailbox: mailbox, Receipts: receipts, Windows: windows,
+		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Mailbox: mailbox, Receipts: func() *receipt.Keys { return receipts }, Windows: windows,
 		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
 	}
 	p.rewards = &pipeline.Rewards{
-		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: mailbox,
+		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: func() *receipt.Keys { return receipts }, Mailbox: mailbox,
 		Metrics: metrics, Now: p.now,
 	}
 	p.reversals = &pipeline.Reversals{
-		Ledger: ledger, Players: p.progression.Players, Receipts: receipts, Mailbox: mailbox, Metrics: metrics,
+		Ledger: ledger, Players: p.progression.Players, Receipts: func() *receipt.Keys { return receipts }, Mailbox: mailbox, Metrics: metrics,
 	}
 	p.archive = &pipeline.Archive{
 		Catalog: current, Windows: windows, Ledger: ledger, Ranking: p.ranking, Metrics: metrics,

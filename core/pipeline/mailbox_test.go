@@ -51,7 +51,7 @@ func TestAMailIsClaimed(t *testing.T) {
 		}, claim.Mail)
 		require.Len(t, claim.Entries, 3)
 		require.Equal(t, []string{"item-unknown item:gone 1", "stack-full level:2:item:gem 1"}, p.notes(t, "ada", yesterday))
-		claims, err := p.rewards.Receipts.Verify(claim.Receipt)
+		claims, err := p.rewards.Receipts().Verify(claim.Receipt)
 		require.NoError(t, err)
 		require.Equal(t, []any{event.RewardGranted, yesterday, "points", "2026-11-21", int64(1), noon.Add(10 * time.Minute).Unix()},
 			[]any{claims.Type, claims.EventID, claims.Board, claims.Window, claims.Rank, claims.IssuedAt})

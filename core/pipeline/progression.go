@@ -33,7 +33,7 @@ type Progression struct {
 	Ledger   *progression.Ledger
 	Players  *progression.Cache
 	Mailbox  *mailbox.Mailbox
-	Receipts *receipt.Keys
+	Receipts func() *receipt.Keys // those in force
 	Windows  *season.Windows
 	Entries  leaderboard.Entries
 	Ranking  *leaderboard.Ranking
@@ -58,7 +58,7 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		var issued []receipt.Issued
 		var signing errgroup.Group
 		signing.Go(func() (err error) {
-			issued, err = sign(p.Receipts, effects)
+			issued, err = sign(p.Receipts(), effects)
 			return err
 		})
 		rows, err = p.Entries.Merge(ctx, tx, scores)

@@ -55,7 +55,7 @@ func TestProgressionAppliesABatch(t *testing.T) {
 
 		stored, err := receipt.Get(t.Context(), db, "ada", "x1")
 		require.NoError(t, err)
-		claims, err := p.progression.Receipts.Verify(stored.Token)
+		claims, err := p.progression.Receipts().Verify(stored.Token)
 		require.NoError(t, err)
 		claims.ID = ""
 		require.Equal(t, receipt.Claims{

@@ -16,7 +16,7 @@ import (
 type Reversals struct {
 	Ledger   *progression.Ledger
 	Players  *progression.Cache
-	Receipts *receipt.Keys
+	Receipts func() *receipt.Keys // those in force
 	Mailbox  *mailbox.Mailbox
 	Metrics  *Metrics
 }
@@ -40,7 +40,7 @@ func (r *Reversals) Reverse(ctx context.Context, o progression.Order) (Reversal,
 			return nil
 		}
 		effects := []*progression.Effect{effect}
-		issued, err := sign(r.Receipts, effects)
+		issued, err := sign(r.Receipts(), effects)
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ type Rewards struct {
 	Catalog  func() *catalog.Catalog
 	Ledger   *progression.Ledger
 	Players  *progression.Cache
-	Receipts *receipt.Keys
+	Receipts func() *receipt.Keys // those in force
 	Mailbox  *mailbox.Mailbox
 	Metrics  *Metrics
 	Now      func() time.Time
@@ -83,7 +83,7 @@ func (r *Rewards) apply(
 		if err := also(tx, effects); err != nil {
 			return err
 		}
-		issued, err := sign(r.Receipts, effects)
+		issued, err := sign(r.Receipts(), effects)
 		if err != nil {
 			return err
 		}

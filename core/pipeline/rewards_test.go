@@ -71,7 +71,7 @@ func TestRewardsAreGranted(t *testing.T) {
 			noon.UnixMilli(), noon.Add(2*time.Hour).UnixMilli(), noon.Add(2*time.Hour).UnixMilli())}, p.rows(t, "mail"))
 		stored, err := receipt.Get(t.Context(), db, "ada", yesterday)
 		require.NoError(t, err)
-		claims, err := p.rewards.Receipts.Verify(stored.Token)
+		claims, err := p.rewards.Receipts().Verify(stored.Token)
 		require.NoError(t, err)
 		require.Equal(t, receipt.Claims{
 			ID: receipt.ID("ada", yesterday), PlayerID: "ada", EventID: yesterday, Type: event.RewardGranted, Board: "points", Window: "2026-11-21", Rank: 1,

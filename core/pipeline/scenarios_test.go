@@ -216,7 +216,7 @@ func (p *path) told(t *testing.T) []string {
 			if err := scan(&id, &token, &reversed); err != nil {
 				return err
 			}
-			claims, err := p.rewards.Receipts.Verify(token)
+			claims, err := p.rewards.Receipts().Verify(token)
 			line := fmt.Sprintf("receipt of %s: %+d XP, %d grants, %d mails", id, claims.XP, len(claims.Grants), len(claims.Mails))
 			if claims.Reverses != "" {
 				line += ", reverses " + claims.Reverses

@@ -1,8 +1,11 @@
-// Package receipt makes and keeps signed statements of what an event granted, in JWS compact form (RFC 7515) with HS256. It
-// signs what it is told: whether something was granted, and once, is the ledger's business.
+// Package receipt makes and keeps signed statements of what an event granted, in JWS compact form (RFC 7515), with HS256 or, for others to check
+// offline, EdDSA (RFC 8037). It signs what it is told: whether something was granted, and once, is the ledger's business.
 package receipt
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -81,10 +84,21 @@ func ID(playerID, eventID string) string {
 	return "rcp_" + base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
-// Key is a secret under a name. The name stands in every receipt, as its kid.
+// Algorithm is how a receipt is signed.
+type Algorithm string
+
+// The algorithms.
+const (
+	HS256 Algorithm = "HS256" // checked where it was issued
+	EdDSA Algorithm = "EdDSA" // with Ed25519, checked by anybody
+)
+
+// Key is a secret. It stands for two keys, and both verify: the secret itself for HS256, and the Ed25519 key that is made of it. So the algorithm may
+// change without a new secret.
 type Key struct {
-	ID     string
-	Secret []byte `json:"-"`
+	ID        string    // in the receipts signed with HS256, as their kid; that of the Ed25519 key is its thumbprint (RFC 7638)
+	Secret    []byte    `json:"-"`
+	Algorithm Algorithm // what it signs with, when it does; "": HS256
 }
 
 // String is the key's name: the secret is never printed.
@@ -96,18 +110,55 @@ func (k Key) GoString() string { return k.String() }
 // LogValue is String.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
+// private is the Ed25519 key that the secret stands for.
+func (k Key) private() ed25519.PrivateKey {
+	seed := sha256.Sum256(append([]byte("liveops receipt key\n"), k.Secret...))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// public is the Ed25519 key as others know it.
+func (k Key) public() (jose.JSONWebKey, error) {
+	public := jose.JSONWebKey{Key: k.private().Public(), Algorithm: string(EdDSA), Use: "sig"}
+	thumbprint, err := public.Thumbprint(crypto.SHA256)
+	public.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
+	return public, err
+}
+
+// signer makes the signer of the key's algorithm. Of itself, jose names no symmetric key.
+func (k Key) signer() (jose.Signer, error) {
+	with, id := jose.SigningKey{Algorithm: jose.HS256, Key: k.Secret}, k.ID
+	if k.Algorithm == EdDSA {
+		public, err := k.public()
+		if err != nil {
+			return nil, err
+		}
+		with, id = jose.SigningKey{Algorithm: jose.EdDSA, Key: k.private()}, public.KeyID
+	}
+	return jose.NewSigner(with, new(jose.SignerOptions).WithType(Type).WithHeader("kid", id))
+}
+
 // Keys signs with one key and verifies with it and those retired. It is safe for concurrent use.
 type Keys struct {
-	signer  jose.Signer
-	secrets map[string][]byte
+	signer   jose.Signer
+	checkers checkers
+	public   []jose.JSONWebKey
+}
+
+// checkers finds what checks a signature by the kid, which alone decides the algorithm.
+type checkers map[string]checker
+
+type checker struct {
+	algorithm Algorithm
+	key       any
 }
 
 // NewKeys makes Keys of the key that signs and any that only verify still. A secret below MinSecret bytes, and an id that
-// is missing, longer than 64 characters or used twice, are refused.
+// is missing, longer than 64 characters or used twice, are refused, and so is a secret given twice and an unknown algorithm.
 func NewKeys(active Key, retired ...Key) (*Keys, error) {
-	secrets := map[string][]byte{}
+	keys := &Keys{checkers: checkers{}}
+	active.Secret = bytes.Clone(active.Secret)
 	for _, k := range append([]Key{active}, retired...) {
-		_, twice := secrets[k.ID]
+		_, twice := keys.checkers[k.ID]
 		switch {
 		case k.ID == "" || len(k.ID) > 64:
 			return nil, fmt.Errorf("a receipt key's id has %d characters, 1 to 64 are needed", len(k.ID))
@@ -115,16 +166,31 @@ func NewKeys(active Key, retired ...Key) (*Keys, error) {
 			return nil, fmt.Errorf("two receipt keys have the id %q", k.ID)
 		case len(k.Secret) < MinSecret:
 			return nil, fmt.Errorf("the secret of receipt key %q has %d bytes, at least %d are needed", k.ID, len(k.Secret), MinSecret)
+		case k.Algorithm != "" && k.Algorithm != HS256 && k.Algorithm != EdDSA:
+			return nil, fmt.Errorf("receipt key %q is to sign with neither %s nor %s", k.ID, HS256, EdDSA)
 		}
-		secrets[k.ID] = append([]byte(nil), k.Secret...)
+		public, err := k.public()
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := keys.checkers[public.KeyID]; twice {
+			return nil, fmt.Errorf("receipt key %q has the secret of another one", k.ID)
+		}
+		keys.checkers[k.ID] = checker{HS256, bytes.Clone(k.Secret)}
+		keys.checkers[public.KeyID] = checker{EdDSA, public.Key}
+		keys.public = append(keys.public, public)
 	}
-	signer, err := jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.HS256, Key: secrets[active.ID]},
-		new(jose.SignerOptions).WithType(Type).WithHeader("kid", active.ID)) // of itself, jose names no symmetric key
+	var err error
+	keys.signer, err = active.signer()
 	if err != nil {
 		return nil, err
 	}
-	return &Keys{signer: signer, secrets: secrets}, nil
+	return keys, nil
+}
+
+// PublicKeys are the Ed25519 keys, of the secret that signs first. They check nothing that was signed with HS256.
+func (k *Keys) PublicKeys() jose.JSONWebKeySet {
+	return jose.JSONWebKeySet{Keys: append([]jose.JSONWebKey(nil), k.public...)}
 }
 
 // Sign gives the receipt for the claims, of at most MaxToken bytes. The same claims under the same key always give the same
@@ -152,9 +218,26 @@ func (k *Keys) sign(c Claims) (string, error) {
 }
 
 // Verify gives what a receipt says if one of the keys signed it. Otherwise it is a fault of kind fault.Invalid whose code is
-// the reason: ReceiptTooLarge, ReceiptMalformed, ReceiptAlgorithm (anything but HS256, whatever the header wishes),
+// the reason: ReceiptTooLarge, ReceiptMalformed, ReceiptAlgorithm (anything but the algorithm of the key that the header names, whatever else it wishes),
 // ReceiptKeyUnknown or ReceiptForged. It accepts exactly the bytes that were issued, not another spelling of them.
-func (k *Keys) Verify(token string) (Claims, error) {
+func (k *Keys) Verify(token string) (Claims, error) { return k.checkers.verify(token) }
+
+// VerifyWith is Keys.Verify with nothing but public keys. Receipts signed with HS256 are ReceiptAlgorithm: only where they were issued can it
+// be told whether they are genuine.
+func VerifyWith(public jose.JSONWebKeySet, token string) (Claims, error) {
+	known := checkers{}
+	for _, key := range public.Keys {
+		if _, is := key.Key.(ed25519.PublicKey); is {
+			known[key.KeyID] = checker{EdDSA, key.Key}
+		}
+	}
+	if h, err := readHeader(token); err == nil && h.Algorithm == HS256 {
+		return Claims{}, fault.ReceiptAlgorithm.Errorf("a receipt signed with HS256 can only be checked where it was issued")
+	}
+	return known.verify(token)
+}
+
+func (known checkers) verify(token string) (Claims, error) {
 	if len(token) > MaxToken {
 		return Claims{}, fault.ReceiptTooLarge.Errorf("a receipt has at most %d bytes", MaxToken)
 	}
@@ -162,18 +245,20 @@ func (k *Keys) Verify(token string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	if header.Algorithm != string(jose.HS256) {
-		return Claims{}, fault.ReceiptAlgorithm.Errorf("receipts are signed with HS256")
+	check, ok := known[header.KeyID]
+	switch {
+	case header.Algorithm != HS256 && header.Algorithm != EdDSA:
+		return Claims{}, fault.ReceiptAlgorithm.Errorf("receipts are signed with HS256 or EdDSA")
+	case !ok:
+		return Claims{}, fault.ReceiptKeyUnknown.Errorf("the receipt's key is not known here")
+	case header.Algorithm != check.algorithm:
+		return Claims{}, fault.ReceiptAlgorithm.Errorf("the receipt's key signs with another algorithm than the receipt names")
 	}
-	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.HS256})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(check.algorithm)})
 	if err != nil {
 		return Claims{}, fault.ReceiptMalformed.Wrap(err, "the receipt is not a signed token")
 	}
-	secret, known := k.secrets[header.KeyID]
-	if !known {
-		return Claims{}, fault.ReceiptKeyUnknown.Errorf("the receipt's key is not known here")
-	}
-	payload, err := parsed.Verify(secret)
+	payload, err := parsed.Verify(check.key)
 	if err != nil {
 		return Claims{}, fault.ReceiptForged.Wrap(err, "the receipt was changed or is not from here")
 	}
@@ -187,11 +272,11 @@ func (k *Keys) Verify(token string) (Claims, error) {
 	return c, nil
 }
 
-// header is the protected header, as far as it is looked at before any signature is.
+// header is the protected header, as far as it is looked at before any signature is. It has no other member.
 type header struct {
-	Algorithm string `json:"alg"`
-	KeyID     string `json:"kid"`
-	Type      string `json:"typ"`
+	Algorithm Algorithm `json:"alg"`
+	KeyID     string    `json:"kid"`
+	Type      string    `json:"typ"`
 }
 
 // readHeader checks that the token is three parts of base64url in the one way that encodes their bytes, and reads the
@@ -208,8 +293,8 @@ func readHeader(token string) (header, error) {
 			return header{}, fault.ReceiptMalformed.Errorf("part %d of the receipt is not base64url", i+1)
 		}
 		if i == 0 {
-			if err := json.Unmarshal(raw, &h); err != nil {
-				return header{}, fault.ReceiptMalformed.Wrap(err, "the receipt's header is not JSON")
+			if err := json.Unmarshal(raw, &h, json.RejectUnknownMembers(true)); err != nil {
+				return header{}, fault.ReceiptMalformed.Wrap(err, "the receipt's header is not that of a receipt")
 			}
 		}
 	}

@@ -104,7 +104,7 @@ type App struct {
 	local    *gate.Local
 	rejected *rejected.Store
 	records  *fairness.Records
-	receipts *receipt.Keys
+	receipts atomic.Pointer[receipt.Keys]
 	sealer   *season.Sealer
 	ledger   *progression.Ledger
 	players  *progression.Cache
@@ -199,7 +199,7 @@ func New(config Config, options Options) (*App, error) {
 		Name: "leaderboard_sql_reads_total", Help: "Reads of rankings that SQL answered because Redis could not.",
 	})
 	a.rewards = &pipeline.Rewards{
-		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
+		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts.Load, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
 	}
 	a.windows = &season.Windows{
 		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Catalog: current,
@@ -222,7 +222,7 @@ func New(config Config, options Options) (*App, error) {
 		Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
 	}
 	a.progression = &pipeline.Progression{
-		Catalog: current, Ledger: a.ledger, Players: a.players, Mailbox: a.mailbox, Receipts: a.receipts, Windows: a.windows, Entries: entries,
+		Catalog: current, Ledger: a.ledger, Players: a.players, Mailbox: a.mailbox, Receipts: a.receipts.Load, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
 	a.archive = &pipeline.Archive{
@@ -249,9 +249,11 @@ func (a *App) open() (err error) {
 		return err
 	}
 	a.keyring.Store(keyring)
-	if a.receipts, err = receipt.NewKeys(a.config.ReceiptKeys[0], a.config.ReceiptKeys[1:]...); err != nil {
+	receipts, err := receipt.NewKeys(a.config.ReceiptKeys[0], a.config.ReceiptKeys[1:]...)
+	if err != nil {
 		return fmt.Errorf("RECEIPT_SECRET: %w", err)
 	}
+	a.receipts.Store(receipts)
 	if a.sealer, err = season.NewSealer(a.config.ArchiveKeys[0], a.config.ArchiveKeys[1:]...); err != nil {
 		return fmt.Errorf("ARCHIVE_SECRET: %w", err)
 	}
@@ -361,7 +363,7 @@ func (a *App) prepare(ctx context.Context) error {
 	return a.archive.Restore.Run(ctx)
 }
 
-// watch reads the signing keys and the catalog again from time to time: a mounted secret and a mounted file change in place.
+// watch reads the keys of requests and of receipts and the catalog again from time to time: a mounted secret and a mounted file change in place.
 // What cannot be used is refused, and what runs stays.
 func (a *App) watch(ctx context.Context, getenv func(string) string) error {
 	tick := time.NewTicker(30 * time.Second)
@@ -372,6 +374,7 @@ func (a *App) watch(ctx context.Context, getenv func(string) string) error {
 			return nil
 		case <-tick.C:
 			a.reloadKeys(getenv)
+			a.reloadReceiptKeys(getenv)
 			a.reloadCatalog(ctx)
 		}
 	}
@@ -389,6 +392,21 @@ func (a *App) reloadKeys(getenv func(string) string) {
 		return
 	}
 	a.keyring.Store(keyring)
+}
+
+func (a *App) reloadReceiptKeys(getenv func(string) string) {
+	s := &source{getenv: getenv}
+	keys := s.receiptKeys()
+	if err := errors.Join(s.problems...); err != nil {
+		a.warn("reload receipt keys: the running ones stay", err)
+		return
+	}
+	receipts, err := receipt.NewKeys(keys[0], keys[1:]...)
+	if err != nil {
+		a.warn("reload receipt keys: the running ones stay", err)
+		return
+	}
+	a.receipts.Store(receipts)
 }
 
 func (a *App) serveOperations(ctx context.Context) error {

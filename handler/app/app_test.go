@@ -532,8 +532,8 @@ func TestWhatAnEventDid(t *testing.T) {
 	require.Equal(t, http.StatusOK, c.invoke("progression", acceptedBody(t, xpText("a", "ada", 100))))
 	status, answer := c.ask(signing.Server, http.MethodGet, "/v1/players/ada/events/a", "")
 	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, map[string]any{"player_id": "ada", "event_id": "a", "entries": []any{map[string]any{
-		"kind": "xp", "number": 1.0, "event_type": "xp_gained", "item": "", "delta": 100.0, "balance": 100.0, "level_before": 1.0, "level_after": 2.0,
+	require.Equal(t, map[string]any{"player_id": "ada", "event_id": "a", "reversed_by": nil, "entries": []any{map[string]any{
+		"event_id": "a", "modifier": nil, "kind": "xp", "number": 1.0, "event_type": "xp_gained", "item": "", "delta": 100.0, "balance": 100.0, "level_before": 1.0, "level_after": 2.0,
 		"catalog_version": 1.0, "effective_at": "2026-11-22T12:00:00.000Z", "recorded_at": "2026-11-22T12:00:00.000Z", "notes": []any{},
 	}}}, answer)
 	status, answer = c.ask(signing.Server, http.MethodGet, "/v1/players/ada", "")

@@ -255,8 +255,3 @@ func (a *App) export(w http.ResponseWriter, r *http.Request, _ caller) error {
 	w.Header().Set("Content-Disposition", `attachment; filename="`+header.Board+"-"+header.ID+"."+format+`"`)
 	return write(r.Context(), header, w)
 }
-
-// sealKeys answers the public keys of seals, as a JWKS.
-func (a *App) sealKeys(w http.ResponseWriter, _ *http.Request) error {
-	return web.JSON(w, http.StatusOK, a.sealer.PublicKeys())
-}

@@ -212,14 +212,18 @@ func (s *source) signingKeys() []signing.Key {
 	return keys
 }
 
-// receiptKeys reads RECEIPT_SECRET: the first signs, the others are retired and still verify. A key's id is derived from
+// receiptKeys reads RECEIPT_SECRET: the first signs, with RECEIPT_ALGORITHM, the others are retired and still verify. A key's id is derived from
 // its secret, so that a rotation is nothing but a longer list.
 func (s *source) receiptKeys() []receipt.Key {
 	before := len(s.problems)
 	var keys []receipt.Key
+	algorithm := receipt.Algorithm(s.text("RECEIPT_ALGORITHM", string(receipt.HS256)))
+	if algorithm != receipt.HS256 && algorithm != receipt.EdDSA {
+		s.problem("RECEIPT_ALGORITHM: %q is neither %s nor %s", algorithm, receipt.HS256, receipt.EdDSA)
+	}
 	for _, secret := range s.secrets("RECEIPT_SECRET", s.required("RECEIPT_SECRET", "at least 32 bytes; signs receipts")) {
 		sum := sha256.Sum256(append([]byte("liveops receipt key id\n"), secret...))
-		keys = append(keys, receipt.Key{ID: base64.RawURLEncoding.EncodeToString(sum[:6]), Secret: secret})
+		keys = append(keys, receipt.Key{ID: base64.RawURLEncoding.EncodeToString(sum[:6]), Secret: secret, Algorithm: algorithm})
 	}
 	if len(keys) > 1 && len(s.problems) == before {
 		if _, err := receipt.NewKeys(keys[0], keys[1:]...); err != nil {

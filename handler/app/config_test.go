@@ -110,6 +110,7 @@ func TestConfigProblems(t *testing.T) {
 		"the second secret short":  {map[string]string{"HMAC_SECRET": secret("a") + ",hush-short"}, []string{"HMAC_SECRET: secret 2 of the list has 10 bytes"}},
 		"an empty one in the list": {map[string]string{"RECEIPT_SECRET": secret("a") + ","}, []string{"RECEIPT_SECRET: secret 2 of the list has 0 bytes"}},
 		"an archive secret twice":  {map[string]string{"ARCHIVE_SECRET": secret("a") + "," + secret("a")}, []string{"ARCHIVE_SECRET: archive key 2 is given twice"}},
+		"a receipt algorithm":      {map[string]string{"RECEIPT_ALGORITHM": "RS256"}, []string{`RECEIPT_ALGORITHM: "RS256" is neither HS256 nor EdDSA`}},
 		"a receipt secret twice":   {map[string]string{"RECEIPT_SECRET": secret("a") + "," + secret("a")}, []string{"RECEIPT_SECRET: two"}},
 		"keys that are no JSON":    {map[string]string{"HMAC_KEYS": secret("a")}, []string{"HMAC_KEYS: keys: not valid JSON"}},
 		"a key that is wrong":      {map[string]string{"HMAC_KEYS": `[{"id":"a","class":"boss","secrets":["hush-short"]}]`}, []string{`signing keys: key "a": class`, "key \"a\""}},

@@ -88,6 +88,7 @@ func TestAMailboxIsReadAndEmptied(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"mail_id": id, "state": "waiting", "sent_at": "2026-11-22T12:00:00.000Z", "expires_at": "2026-11-22T12:02:00.000Z", "claimed_at": nil,
 		"source": "window", "board": "open-board", "window": "2026-11-21", "rank": 1.0, "tied_rank": 1.0, "xp": 120.0,
+		"withdrawn_at": nil, "event_id": nil, "ref": nil,
 		"items": []any{map[string]any{"item": "gem", "quantity": 10.0}},
 	}, shown)
 	status, answer := c.ask(signing.Client, http.MethodGet, "/v1/players/ada", "")

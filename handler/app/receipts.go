@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 
 	"liveops/core/fault"
@@ -26,20 +27,36 @@ func (a *App) receipt(w http.ResponseWriter, r *http.Request, _ caller) error {
 	})
 }
 
-// verifyReceipt says whether a receipt was issued here and says what it says.
-func (a *App) verifyReceipt(w http.ResponseWriter, _ *http.Request, c caller) error {
+// verifyReceipt says whether a receipt was signed here, what it says, whether these very bytes are on record, and whether what they state was taken
+// back since. A genuine one that is not on record states what this database does not know: of an erased player, or of another
+// deployment under the same secret.
+func (a *App) verifyReceipt(w http.ResponseWriter, r *http.Request, c caller) error {
 	var question struct {
 		Receipt string `json:"receipt"`
 	}
 	if err := json.Unmarshal(c.request.Body, &question, json.RejectUnknownMembers(true)); err != nil {
 		return fault.MalformedJSON.Wrap(err, `the body is {"receipt": "…"}`)
 	}
-	claims, err := a.receipts.Verify(question.Receipt)
+	claims, err := a.receipts.Load().Verify(question.Receipt)
 	if errors.Is(err, fault.Invalid) {
 		return web.JSON(w, http.StatusOK, map[string]any{"valid": false, "reason": fault.CodeOf(err)})
 	}
 	if err != nil {
 		return err
 	}
-	return web.JSON(w, http.StatusOK, map[string]any{"valid": true, "claims": claims})
+	stored, err := receipt.Get(r.Context(), a.db, claims.PlayerID, claims.EventID)
+	if err != nil && !errors.Is(err, fault.ReceiptNotFound) {
+		return err
+	}
+	return web.JSON(w, http.StatusOK, map[string]any{
+		"valid": true, "claims": claims, "on_record": stored.Token == question.Receipt,
+		"reversed": !stored.ReversedAt.IsZero(), "reversed_at": ending(stored.ReversedAt),
+	})
+}
+
+// publicKeys answers the public keys of seals and of receipts, those in use and those retired, as a JWKS.
+func (a *App) publicKeys(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	keys := append([]jose.JSONWebKey{}, a.sealer.PublicKeys().Keys...)
+	return web.JSON(w, http.StatusOK, jose.JSONWebKeySet{Keys: append(keys, a.receipts.Load().PublicKeys().Keys...)})
 }

@@ -87,7 +87,7 @@ func (a *App) routes() []web.Route {
 		{Method: "GET", Pattern: "/v1/leaderboards/{board}/hall-of-fame", Handler: a.public(everyone, a.hallOfFame)},
 
 		{Method: "GET", Pattern: "/v1/receipts/{player}/{event}", Handler: a.signed(everyone, a.receipt)},
-		{Method: "GET", Pattern: "/v1/receipts/keys", Handler: a.sealKeys},
+		{Method: "GET", Pattern: "/v1/receipts/keys", Handler: a.publicKeys},
 		{Method: "POST", Pattern: "/v1/receipts/verify", Handler: a.signed(everyone, a.verifyReceipt)},
 
 		{Method: "GET", Pattern: "/v1/operations/rejected", Handler: a.signed(operators, a.listRejected)},
