@@ -49,7 +49,7 @@ func ReversalID(eventID string) string {
 //
 // It happens once, however often and by however many at once it is ordered; a repeat comes back with Fresh unset, whoever orders it and why.
 // An event without effect is fault.EventNotFound, one that is itself a reversal fault.NotReversible, an order without a fitting actor and
-// reason fault.FieldRange.
+// reason fault.RequestInvalid.
 //
 // also runs as in Apply, with the effect before anything is written, and for a repeat as well.
 func (l *Ledger) Reverse(ctx context.Context, o Order, also func(tx *store.Tx, e *Effect) error) (*Effect, error) {
@@ -57,7 +57,10 @@ func (l *Ledger) Reverse(ctx context.Context, o Order, also func(tx *store.Tx, e
 		"actor": {utf8.RuneCountInString(o.Actor), MaxActor}, "reason": {utf8.RuneCountInString(o.Reason), MaxReason},
 	} {
 		if n[0] == 0 || n[0] > n[1] {
-			return nil, fault.FieldRange.Errorf("%s has %d characters, 1 to %d are needed", field, n[0], n[1])
+			return nil, &fault.Error{
+				Code: fault.RequestInvalid, Detail: fmt.Sprintf("%s has %d characters, 1 to %d are needed", field, n[0], n[1]),
+				Fields: []fault.Field{{Pointer: "/" + field, Code: fault.FieldRange}},
+			}
 		}
 	}
 	var effect *Effect

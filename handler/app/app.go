@@ -120,6 +120,7 @@ type App struct {
 	fairness    *pipeline.Fairness
 	progression *pipeline.Progression
 	rewards     *pipeline.Rewards
+	reversals   *pipeline.Reversals
 	archive     *pipeline.Archive
 	redrive     *pipeline.Redrive
 	release     *pipeline.Release
@@ -201,6 +202,7 @@ func New(config Config, options Options) (*App, error) {
 	a.rewards = &pipeline.Rewards{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Receipts: a.receipts.Load, Mailbox: a.mailbox, Metrics: metrics, Now: options.Now,
 	}
+	a.reversals = &pipeline.Reversals{Ledger: a.ledger, Players: a.players, Receipts: a.receipts.Load, Mailbox: a.mailbox, Metrics: metrics}
 	a.windows = &season.Windows{
 		DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Fairness.Grace.Std() }, Catalog: current,
 		Standings: pipeline.Standings{Entries: entries, DB: a.db, Rankings: a.ranking, Log: options.Log}, Rewards: a.rewards, Sealer: a.sealer, Owner: owner(),

@@ -20,7 +20,7 @@ func (a *App) listMails(w http.ResponseWriter, r *http.Request, c caller) error 
 	if err != nil {
 		return err
 	}
-	state, err := oneOf(r, "state", string(mailbox.Waiting), string(mailbox.Claimed), string(mailbox.Expired))
+	state, err := oneOf(r, "state", string(mailbox.Waiting), string(mailbox.Claimed), string(mailbox.Withdrawn), string(mailbox.Expired))
 	if err != nil {
 		return err
 	}
@@ -59,6 +59,7 @@ func mail(m mailbox.Mail, now time.Time) map[string]any {
 	}
 	return map[string]any{
 		"mail_id": m.ID, "state": m.State(now), "sent_at": timestamp(m.SentAt), "expires_at": timestamp(m.ExpiresAt), "claimed_at": ending(m.ClaimedAt),
-		"source": m.Source, "board": m.Board, "window": m.Window, "rank": m.Rank, "tied_rank": m.TiedRank, "xp": m.XP, "items": items,
+		"withdrawn_at": ending(m.WithdrawnAt), "source": m.Source, "board": m.Board, "window": m.Window, "rank": m.Rank, "tied_rank": m.TiedRank,
+		"event_id": optional(m.EventID), "ref": optional(m.Ref), "xp": m.XP, "items": items,
 	}
 }

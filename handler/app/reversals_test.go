@@ -40,7 +40,7 @@ func TestAnEventIsReversed(t *testing.T) {
 		[]any{answer["player_id"], answer["event_id"], answer["reversal_id"], answer["reason"], answer["actor"]})
 	require.Len(t, answer["entries"], 1)
 	require.Equal(t, -95.0, answer["entries"].([]any)[0].(map[string]any)["delta"])
-	require.Equal(t, "withdrawn", answer["mails"].([]any)[0].(map[string]any)["state"])
+	require.Equal(t, []any{[]any{progression.MailID("b", "level", "level:2")}, []any{}}, []any{answer["withdrawn_mails"], answer["claimed_mails"]})
 	_, again := c.order("o4", target, `{"reason":"once more"}`)
 	require.Equal(t, answer, again, "what is on record")
 	_, refused := c.order("o5", "/v1/operations/players/ada/events/"+id+"/reverse", `{"reason":"back"}`)

@@ -71,6 +71,8 @@ func (a *App) routes() []web.Route {
 
 		{Method: "GET", Pattern: "/v1/players/{player}", Handler: a.signed(everyone, a.player)},
 		{Method: "GET", Pattern: "/v1/players/{player}/events/{event}", Handler: a.signed(everyone, a.playerEvent)},
+		{Method: "GET", Pattern: "/v1/players/{player}/inventory", Handler: a.signed(everyone, a.inventory)},
+		{Method: "GET", Pattern: "/v1/players/{player}/ledger", Handler: a.signed(everyone, a.listEntries)},
 		{Method: "GET", Pattern: "/v1/players/{player}/mailbox", Handler: a.signed(everyone, a.listMails)},
 		{Method: "POST", Pattern: "/v1/players/{player}/mailbox/{mail}/claim", Handler: a.once(everyone, a.claimMail)},
 
@@ -105,6 +107,8 @@ func (a *App) routes() []web.Route {
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/shadow-ban", Handler: a.signed(operators, a.impose(fairness.ActionShadowBan))},
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/ban", Handler: a.signed(operators, a.impose(fairness.ActionBan))},
 		{Method: "POST", Pattern: "/v1/operations/cases/{id}/unban", Handler: a.signed(operators, a.decide(fairness.ActionUnban))},
+
+		{Method: "POST", Pattern: "/v1/operations/players/{player}/events/{event}/reverse", Handler: a.signed(operators, a.reverse)},
 
 		{Method: "GET", Pattern: "/v1/operations/windows", Handler: a.signed(operators, a.listWindows)},
 		{Method: "GET", Pattern: "/v1/operations/windows/{board}/{window}", Handler: a.signed(operators, a.showWindow)},
