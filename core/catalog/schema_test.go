@@ -142,27 +142,23 @@ func TestTheSchemaIsNotStricter(t *testing.T) {
 	require.NoError(t, err)
 	var root map[string]any
 	require.NoError(t, json.Unmarshal(text, &root))
-	arena, err := os.ReadFile("../../examples/arena/catalog.yaml")
+	asJSON, err := yaml.YAMLToJSON([]byte(full))
 	require.NoError(t, err)
+	var document any
+	require.NoError(t, json.Unmarshal(asJSON, &document))
 	changes := 0
-	for _, text := range []string{full, string(arena)} {
-		asJSON, err := yaml.YAMLToJSON([]byte(text))
+	wrong(root, root, document, "", func(path, why string) {
+		changes++
+		changed, err := json.Marshal(document)
 		require.NoError(t, err)
-		var document any
-		require.NoError(t, json.Unmarshal(asJSON, &document))
-		wrong(root, root, document, "", func(path, why string) {
-			changes++
-			changed, err := json.Marshal(document)
-			require.NoError(t, err)
-			_, err = catalog.Parse(changed)
-			var problems *catalog.Problems
-			require.ErrorAs(t, err, &problems, "%s: %s is not refused", path, why)
-			require.True(t, slices.ContainsFunc(problems.List, func(p catalog.Problem) bool {
-				return strings.HasPrefix(p.Path, path) || strings.HasPrefix(path, p.Path) && p.Path != ""
-			}), "%s: %s: %v", path, why, problems)
-		})
-	}
-	require.Greater(t, changes, 500)
+		_, err = catalog.Parse(changed)
+		var problems *catalog.Problems
+		require.ErrorAs(t, err, &problems, "%s: %s is not refused", path, why)
+		require.True(t, slices.ContainsFunc(problems.List, func(p catalog.Problem) bool {
+			return strings.HasPrefix(p.Path, path) || strings.HasPrefix(path, p.Path) && p.Path != ""
+		}), "%s: %s: %v", path, why, problems)
+	})
+	require.Greater(t, changes, 300)
 }
 
 // wrong changes the value at each place to one that the schema refuses, calls each, and changes it back.
