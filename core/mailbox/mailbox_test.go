@@ -299,3 +299,58 @@ func TestADatabaseOutOfReach(t *testing.T) {
 	_, err = m.Purge(t.Context(), noon, 1)
 	require.ErrorIs(t, err, fault.DatabaseUnavailable)
 }
+
+func withdraw(t *testing.T, m *mailbox.Mailbox, player, eventID string, at time.Time) {
+	t.Helper()
+	require.NoError(t, m.DB.Tx(t.Context(), func(tx *store.Tx) error { return m.Withdraw(t.Context(), tx, player, eventID, at) }))
+}
+
+// Only what waits is withdrawn, and of the one event of the one player.
+func TestMailsOfAnEventAreWithdrawn(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQL(t, func(t *testing.T, db *store.DB) {
+		m, at := open(db)
+		of := func(player, id, eventID string) mailbox.Mail {
+			one := mail(player, id)
+			one.Source, one.EventID, one.Ref = "level", eventID, "level:5"
+			return one
+		}
+		send := func(wait time.Duration, mails ...mailbox.Mail) {
+			t.Helper()
+			require.NoError(t, db.Tx(t.Context(), func(tx *store.Tx) error { return m.SendIn(t.Context(), tx, mails, wait) }))
+		}
+		send(time.Hour, of("ada", "expired", "x"))
+		send(9*time.Hour, of("ada", "waiting", "x"), of("ada", "waiting", "x"), of("ada", "claimed", "x"), of("ada", "other", "y"), of("bob", "waiting", "x"))
+		send(99*time.Hour, of("ada", "waiting", "x")) // again: it stays as it was
+		_, _, err := claim(t, m, "ada", "claimed", noon)
+		require.NoError(t, err)
+		later := noon.Add(2 * time.Hour)
+		at(later)
+		withdraw(t, m, "ada", "x", later)
+		withdraw(t, m, "ada", "x", later.Add(time.Hour))
+		withdraw(t, m, "ada", "never", later)
+
+		want := of("ada", "waiting", "x")
+		want.SentAt, want.ExpiresAt, want.WithdrawnAt = noon, noon.Add(9*time.Hour), later
+		got, err := m.Get(t.Context(), "ada", "waiting")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		sent, err := m.OfEvent(t.Context(), "ada", "x")
+		require.NoError(t, err)
+		require.Equal(t, []string{"claimed", "expired", "waiting"}, ids(sent))
+		for state, want := range map[mailbox.State][]string{
+			mailbox.Waiting: {"other"}, mailbox.Claimed: {"claimed"}, mailbox.Expired: {"expired"}, mailbox.Withdrawn: {"waiting"},
+		} {
+			list, _, err := m.List(t.Context(), mailbox.Filter{Player: "ada", State: state, Limit: 10})
+			require.NoError(t, err)
+			require.Equal(t, want, ids(list), state)
+			require.Equal(t, state, list[0].State(later))
+		}
+		_, _, err = claim(t, m, "ada", "waiting", later)
+		require.ErrorIs(t, err, fault.MailWithdrawn)
+		require.ErrorIs(t, err, fault.Gone)
+		_, fresh, err := claim(t, m, "bob", "waiting", later)
+		require.NoError(t, err)
+		require.True(t, fresh)
+	})
+}

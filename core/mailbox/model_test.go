@@ -47,7 +47,7 @@ func TestAgainstAListKeptByHand(t *testing.T) {
 					want := 0
 					for range rapid.IntRange(0, 4).Draw(r, "mails") {
 						one := mail(player.Draw(r, "to"), id.Draw(r, "as"))
-						one.XP = rapid.Int64Range(0, 9).Draw(r, "xp")
+						one.XP, one.EventID = rapid.Int64Range(0, 9).Draw(r, "xp"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(r, "of")
 						mails = append(mails, one)
 						key := [2]string{one.PlayerID, one.ID}
 						if _, known := byHand[key]; !known {
@@ -68,6 +68,9 @@ func TestAgainstAListKeptByHand(t *testing.T) {
 					case !known:
 						require.ErrorIs(r, err, fault.MailNotFound)
 						return
+					case !held.WithdrawnAt.IsZero():
+						require.ErrorIs(r, err, fault.MailWithdrawn)
+						return
 					case held.ClaimedAt.IsZero() && !now.Before(held.ExpiresAt):
 						require.ErrorIs(r, err, fault.MailExpired)
 						return
@@ -79,6 +82,16 @@ func TestAgainstAListKeptByHand(t *testing.T) {
 						byHand[key] = held
 					}
 					require.Equal(r, held, claimed)
+				},
+				"withdraw": func(r *rapid.T) {
+					whose, of := player.Draw(r, "whose"), rapid.SampledFrom([]string{"x", "y"}).Draw(r, "of")
+					for key, held := range byHand {
+						if held.PlayerID == whose && held.EventID == of && held.ClaimedAt.IsZero() && held.WithdrawnAt.IsZero() && now.Before(held.ExpiresAt) {
+							held.WithdrawnAt = now
+							byHand[key] = held
+						}
+					}
+					withdraw(t, m, whose, of, now)
 				},
 				"purge": func(r *rapid.T) {
 					before := now.Add(-time.Duration(rapid.IntRange(0, 4).Draw(r, "hours")) * time.Hour)
@@ -99,7 +112,7 @@ func TestAgainstAListKeptByHand(t *testing.T) {
 				},
 				"": func(r *rapid.T) {
 					p := player.Draw(r, "whose")
-					state := rapid.SampledFrom([]mailbox.State{"", mailbox.Waiting, mailbox.Claimed, mailbox.Expired}).Draw(r, "state")
+					state := rapid.SampledFrom([]mailbox.State{"", mailbox.Waiting, mailbox.Claimed, mailbox.Expired, mailbox.Withdrawn}).Draw(r, "state")
 					want := []mailbox.Mail{}
 					for _, held := range byHand {
 						if held.PlayerID == p && (state == "" || held.State(now) == state) {
