@@ -51,7 +51,7 @@ func ReversalID(eventID string) string {
 // An event without effect is fault.EventNotFound, one that is itself a reversal fault.NotReversible, an order without a fitting actor and
 // reason fault.RequestInvalid.
 //
-// also runs as in Apply, with the effect before anything is written, and for a repeat as well.
+// also, if not nil, runs as in Apply, with the effect before anything is written, and for a repeat as well.
 func (l *Ledger) Reverse(ctx context.Context, o Order, also func(tx *store.Tx, e *Effect) error) (*Effect, error) {
 	for field, n := range map[string][2]int{
 		"actor": {utf8.RuneCountInString(o.Actor), MaxActor}, "reason": {utf8.RuneCountInString(o.Reason), MaxReason},
@@ -62,6 +62,9 @@ func (l *Ledger) Reverse(ctx context.Context, o Order, also func(tx *store.Tx, e
 				Fields: []fault.Field{{Pointer: "/" + field, Code: fault.FieldRange}},
 			}
 		}
+	}
+	if also == nil {
+		also = func(*store.Tx, *Effect) error { return nil }
 	}
 	var effect *Effect
 	err := l.DB.Tx(ctx, func(tx *store.Tx) error {

@@ -15,7 +15,7 @@ import (
 
 func reverse(t *testing.T, l *progression.Ledger, o progression.Order) (*progression.Effect, error) {
 	t.Helper()
-	return l.Reverse(t.Context(), o, func(*store.Tx, *progression.Effect) error { return nil })
+	return l.Reverse(t.Context(), o, nil)
 }
 
 func TestAReversalIsOnRecord(t *testing.T) {
