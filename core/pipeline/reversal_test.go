@@ -47,7 +47,7 @@ func TestAReversalAndItsRepeatSayTheSame(t *testing.T) {
 		require.Equal(t, []string{mail}, first.Withdrawn)
 		require.Empty(t, first.Claimed)
 		require.Len(t, first.Entries, 2)
-		claims, err := p.rewards.Receipts.Verify(first.Receipt)
+		claims, err := p.rewards.Receipts().Verify(first.Receipt)
 		require.NoError(t, err)
 		require.Equal(t, receipt.Claims{
 			ID: receipt.ID("ada", first.ID), PlayerID: "ada", EventID: first.ID, Type: event.EventReversed, Reverses: "x1",
@@ -226,7 +226,7 @@ func TestAMailThatDoesNotFitWaitsOn(t *testing.T) {
 		require.NoError(t, err)
 		claim, err := p.rewards.Claim(t.Context(), "ada", mail)
 		require.NoError(t, err)
-		claims, err := p.rewards.Receipts.Verify(claim.Receipt)
+		claims, err := p.rewards.Receipts().Verify(claim.Receipt)
 		require.NoError(t, err)
 		require.Equal(t, []any{event.RewardGranted, "", "", int64(0)}, []any{claims.Type, claims.Board, claims.Window, claims.Rank})
 		require.Equal(t, []string{"player: ada | 0 | 1 | 6", "item: ada | gem | 10"}, p.balances(t))

@@ -60,10 +60,10 @@ func TestWhatCannotBeReversed(t *testing.T) {
 			"unknown event":   {func(o *progression.Order) { o.EventID = "e9" }, fault.EventNotFound},
 			"unknown player":  {func(o *progression.Order) { o.Player = "nobody" }, fault.EventNotFound},
 			"a reversal":      {func(o *progression.Order) { o.EventID = progression.ReversalID("e1") }, fault.NotReversible},
-			"no actor":        {func(o *progression.Order) { o.Actor = "" }, fault.FieldRange},
-			"no reason":       {func(o *progression.Order) { o.Reason = "" }, fault.FieldRange},
-			"too long a name": {func(o *progression.Order) { o.Actor = strings.Repeat("ü", 129) }, fault.FieldRange},
-			"too much reason": {func(o *progression.Order) { o.Reason = strings.Repeat("ü", 513) }, fault.FieldRange},
+			"no actor":        {func(o *progression.Order) { o.Actor = "" }, fault.RequestInvalid},
+			"no reason":       {func(o *progression.Order) { o.Reason = "" }, fault.RequestInvalid},
+			"too long a name": {func(o *progression.Order) { o.Actor = strings.Repeat("ü", 129) }, fault.RequestInvalid},
+			"too much reason": {func(o *progression.Order) { o.Reason = strings.Repeat("ü", 513) }, fault.RequestInvalid},
 		} {
 			o := good
 			test.change(&o)

@@ -66,7 +66,7 @@ func TestNodeAcceptsReceipts(t *testing.T) {
 		PlayerID: "ada", EventID: "e1", Type: "boss_killed", XP: 250, XPBefore: 100, XPAfter: 350, LevelBefore: 2, LevelAfter: 3,
 		Modifier: "double-weekend", CatalogVersion: 7, IssuedAt: 1_795_348_800,
 		Grants: []receipt.Grant{{Kind: "item:gem", Item: "gem", Quantity: 2}},
-		Mails:  []receipt.Mail{{ID: "mail~x", Items: map[string]int64{"axe": 1, "gem": 1<<53 - 1}}},
+		Mails:  []receipt.Mail{{ID: "mail~x", Items: []receipt.MailItem{{Item: "axe", Quantity: 1}, {Item: "gem", Quantity: 1<<53 - 1}}}},
 		Notes:  []receipt.Note{{Code: fault.Mailed, Ref: "level:3:item:axe", Amount: 1}},
 	}
 	keys, err := receipt.NewKeys(key("new", receipt.EdDSA), key("old", receipt.HS256))
