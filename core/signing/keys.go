@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,7 +15,7 @@ import (
 const (
 	minSecret  = 32 // bytes, the output of SHA-256
 	maxSecrets = 4  // live at a time, so that a request costs at most so many MACs
-	maxKeyID   = 64
+	maxKeyID   = 64 // of a key that is not a session's
 )
 
 // Class says what kind of sender a key speaks for. What each may do is not decided here.
@@ -23,7 +25,7 @@ type Class string
 const (
 	Server  Class = "server"  // a trusted game server
 	Client  Class = "client"  // shipped in a build of the game
-	Session Class = "session" // one player for a while
+	Session Class = "session" // one player for a while; such keys are derived, never configured
 	Admin   Class = "admin"   // an operator
 )
 
@@ -40,10 +42,15 @@ const (
 // Key is one sender's key. While its secret is being changed it has several: each verifies, the first signs. The canonical
 // string does not name the key, so no two keys may share a secret.
 type Key struct {
-	ID      string   // 1 to 64 of A-Z a-z 0-9 . _ -
+	ID      string   // 1 to 64 of A-Z a-z 0-9 . _ -, or of a session what SessionID.KeyID writes
 	Class   Class    //
 	State   State    // "": Active
 	Secrets []Secret // 1 to 4; may be gone when revoked
+
+	// What the id of a session's key says; empty for any other key.
+	Player     string    // the only one it speaks for
+	Expires    time.Time // exclusive
+	Generation int64     // it is revoked when the player is in a later one, which is not known here
 }
 
 // Secret is the secret of an HMAC, at least 32 bytes. However it is printed, logged or marshalled, it does not show.
@@ -79,8 +86,9 @@ type Keyring struct {
 
 // NewKeyring checks the keys and gives every problem at once: none at all, an id that is bad or given twice, an unknown
 // class or state, a key without secrets or with more than 4, a secret shorter than 32 bytes or used twice. The error quotes
-// no secret.
-func NewKeyring(keys []Key) (*Keyring, error) {
+// no secret. Sessions are the master secrets that keys of sessions are derived from: the first for new ones, all of them to verify, at
+// most 4; with none, no key of a session is known.
+func NewKeyring(keys []Key, sessions ...Secret) (*Keyring, error) {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if len(keys) == 0 {
@@ -88,6 +96,19 @@ func NewKeyring(keys []Key) (*Keyring, error) {
 	}
 	byID := make(map[string]Key, len(keys))
 	owners := map[[32]byte]string{}
+	own := func(name string, secrets []Secret) {
+		for i, secret := range secrets {
+			if len(secret) < minSecret {
+				problem("%s: secret %d has %d bytes, at least %d are needed", name, i+1, len(secret), minSecret)
+				continue
+			}
+			sum := sha256.Sum256(secret)
+			if owner, shared := owners[sum]; shared {
+				problem("%s: secret %d is also a secret of %s", name, i+1, owner)
+			}
+			owners[sum] = name
+		}
+	}
 	for i, key := range keys {
 		if key.State == "" {
 			key.State = Active
@@ -99,8 +120,11 @@ func NewKeyring(keys []Key) (*Keyring, error) {
 		} else if _, twice := byID[key.ID]; twice {
 			problem("%s: the id is given twice", name)
 		}
-		if key.Class != Server && key.Class != Client && key.Class != Session && key.Class != Admin {
-			problem("%s: class %q is none of server, client, session, admin", name, key.Class)
+		if strings.HasPrefix(key.ID, sessionPrefix) {
+			problem("%s: ids of sessions begin with %s", name, sessionPrefix)
+		}
+		if key.Class != Server && key.Class != Client && key.Class != Admin {
+			problem("%s: class %q is none of server, client, admin", name, key.Class)
 		}
 		if key.State != Active && key.State != VerifyOnly && key.State != Revoked {
 			problem("%s: state %q is none of active, verify-only, revoked", name, key.State)
@@ -108,29 +132,30 @@ func NewKeyring(keys []Key) (*Keyring, error) {
 		if n := len(key.Secrets); n > maxSecrets || n == 0 && key.State != Revoked {
 			problem("%s: it has %d secrets, 1 to %d are needed", name, n, maxSecrets)
 		}
-		for j, secret := range key.Secrets {
-			if len(secret) < minSecret {
-				problem("%s: secret %d has %d bytes, at least %d are needed", name, j+1, len(secret), minSecret)
-				continue
-			}
-			sum := sha256.Sum256(secret)
-			if owner, shared := owners[sum]; shared {
-				problem("%s: secret %d is also a secret of %s", name, j+1, owner)
-			}
-			owners[sum] = name
-		}
+		own(name, key.Secrets)
 		byID[key.ID] = key
 	}
+	if len(sessions) > maxSecrets {
+		problem("sessions: there are %d secrets, at most %d are needed", len(sessions), maxSecrets)
+	}
+	own("sessions", sessions)
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	masters, err := extract(sessions)
+	if err != nil {
+		return nil, err
+	}
 	return &Keyring{find: func(id string) (Key, bool) {
+		if strings.HasPrefix(id, sessionPrefix) {
+			return masters.key(id)
+		}
 		key, known := byID[id]
 		return key, known
 	}}, nil
 }
 
-// Find gives the key of an id.
+// Find gives the key of an id. A session's is derived, however long ago it expired; it may be revoked all the same.
 func (k *Keyring) Find(id string) (Key, bool) {
 	if k == nil {
 		return Key{}, false
@@ -188,7 +213,8 @@ func orRoot(p jsontext.Pointer) string {
 
 func validKeyID(id string) bool {
 	if id == "" || len(id) > maxKeyID {
-		return false
+		_, session := ParseSessionID(id)
+		return session
 	}
 	for _, c := range []byte(id) {
 		if !alphanumeric(c) && c != '.' && c != '_' && c != '-' {

@@ -23,13 +23,14 @@ func TestNewKeyringReportsEverythingAtOnce(t *testing.T) {
 		{ID: strings.Repeat("k", 65), Class: signing.Admin, Secrets: []signing.Secret{secret("d")}},
 		{ID: "", Class: signing.Admin, Secrets: []signing.Secret{secret("e")}},
 		{ID: "class", Class: "root", Secrets: []signing.Secret{secret("f")}},
-		{ID: "state", Class: signing.Session, State: "tired", Secrets: []signing.Secret{secret("g")}},
+		{ID: "state", Class: signing.Client, State: "tired", Secrets: []signing.Secret{secret("g")}},
 		{ID: "none", Class: signing.Server},
 		{ID: "many", Class: signing.Server, Secrets: []signing.Secret{secret("h"), secret("i"), secret("j"), secret("k"), secret("l")}},
 		{ID: "one", Class: signing.Server, Secrets: []signing.Secret{shared}},
 		{ID: "two", Class: signing.Admin, Secrets: []signing.Secret{shared}},
 		{ID: "gone", Class: signing.Server, State: signing.Revoked},
-	})
+		{ID: "ses.ada.s.1.0", Class: signing.Session, Secrets: []signing.Secret{secret("m")}},
+	}, secret("n")[:31], shared)
 	require.Error(t, err)
 	require.Equal(t, []string{
 		`key "a": secret 1 has 31 bytes, at least 32 are needed`,
@@ -37,11 +38,15 @@ func TestNewKeyringReportsEverythingAtOnce(t *testing.T) {
 		`key number 3: the id must be 1 to 64 of A-Z a-z 0-9 . _ -`,
 		`key number 4: the id must be 1 to 64 of A-Z a-z 0-9 . _ -`,
 		`key number 5: the id must be 1 to 64 of A-Z a-z 0-9 . _ -`,
-		`key "class": class "root" is none of server, client, session, admin`,
+		`key "class": class "root" is none of server, client, admin`,
 		`key "state": state "tired" is none of active, verify-only, revoked`,
 		`key "none": it has 0 secrets, 1 to 4 are needed`,
 		`key "many": it has 5 secrets, 1 to 4 are needed`,
 		`key "two": secret 1 is also a secret of key "one"`,
+		`key "ses.ada.s.1.0": ids of sessions begin with ses.`,
+		`key "ses.ada.s.1.0": class "session" is none of server, client, admin`,
+		`sessions: secret 1 has 31 bytes, at least 32 are needed`,
+		`sessions: secret 2 is also a secret of key "two"`,
 	}, strings.Split(err.Error(), "\n"))
 
 	_, err = signing.NewKeyring(nil)
@@ -80,7 +85,7 @@ func TestParseKeys(t *testing.T) {
 func TestSecretsDoNotShow(t *testing.T) {
 	t.Parallel()
 	key := signing.Key{ID: "studio", Class: signing.Server, Secrets: []signing.Secret{[]byte("hushhushhushhushhushhushhushhush")}}
-	ring, err := signing.NewKeyring([]signing.Key{key})
+	ring, err := signing.NewKeyring([]signing.Key{key}, signing.Secret("master-hushhushhushhushhushhushhush"))
 	require.NoError(t, err)
 	v := &signing.Verifier{Keys: func() *signing.Keyring { return ring }}
 	held := struct{ ring *signing.Keyring }{ring}

@@ -157,7 +157,7 @@ func (r Request) read() (claimed [][]byte, sent time.Time, err error) {
 	seconds, err := strconv.ParseUint(r.Timestamp, 10, 64)
 	switch {
 	case !validKeyID(r.KeyID):
-		return nil, sent, fault.HeaderMalformed.Errorf("%s must be 1 to %d of A-Z a-z 0-9 . _ -", HeaderKey, maxKeyID)
+		return nil, sent, fault.HeaderMalformed.Errorf("%s must be 1 to %d of A-Z a-z 0-9 . _ -, or the id of a session's key", HeaderKey, maxKeyID)
 	case err != nil || len(r.Timestamp) > 12:
 		return nil, sent, fault.HeaderMalformed.Errorf("%s must be unix seconds", HeaderTimestamp)
 	case !validNonce(r.Nonce):

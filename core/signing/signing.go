@@ -50,9 +50,11 @@ type Verifier struct {
 // Verify gives the key that signed r. It answers the first of these that holds: a header is missing
 // (fault.HeaderMissing) or cannot be read (fault.HeaderMalformed, IdempotencyInvalid, MalformedRequest), the key is not
 // known (KeyUnknown) or revoked (KeyRevoked), the timestamp is more than Skew away (TimestampOutside, with server_time in
-// unix seconds), no signature matches any secret of the key (SignatureMismatch).
+// unix seconds), no signature matches any secret of the key (SignatureMismatch), the key is a session's that is over
+// (SessionExpired).
 //
-// From the key on, every answer is given after the same work, so that its delay does not tell which ids exist.
+// From the key on, every answer is given after the same work, so that its delay does not tell which ids exist. Keys of sessions take
+// longer than others, whatever their id says: none exists before it is asked for.
 func (v *Verifier) Verify(r Request) (Key, error) {
 	claimed, sent, err := r.read()
 	if err != nil {
@@ -89,6 +91,8 @@ func (v *Verifier) Verify(r Request) (Key, error) {
 		return Key{}, outside
 	case !matches:
 		return Key{}, fault.SignatureMismatch.Errorf("no signature matches the canonical string of the request")
+	case key.Class == Session && !at.Before(key.Expires): // told to nobody but the holder of the secret
+		return Key{}, fault.SessionExpired.Errorf("the session's key expired at %s", key.Expires.Format(time.RFC3339))
 	}
 	return key, nil
 }

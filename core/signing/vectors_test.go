@@ -22,7 +22,20 @@ import (
 type vectors struct {
 	Skew    int64           `json:"skew_seconds"`
 	Keys    json.RawMessage `json:"keys"`
+	Masters []string        `json:"session_masters"`
+	Derived []derived       `json:"sessions"`
 	Vectors []vector        `json:"vectors"`
+}
+
+// derived says which key of a session comes out of a master secret.
+type derived struct {
+	Master     string `json:"master"`
+	Player     string `json:"player"`
+	Session    string `json:"session"`
+	Expires    int64  `json:"expires"`
+	Generation int64  `json:"generation"`
+	KeyID      string `json:"key_id"`
+	Secret     string `json:"secret"`
 }
 
 type vector struct {
@@ -44,7 +57,11 @@ func readVectors(t testing.TB) (vectors, *signing.Keyring) {
 	require.NoError(t, json.Unmarshal(text, &v))
 	keys, err := signing.ParseKeys(v.Keys)
 	require.NoError(t, err)
-	ring, err := signing.NewKeyring(keys)
+	var masters []signing.Secret
+	for _, master := range v.Masters {
+		masters = append(masters, signing.Secret(master))
+	}
+	ring, err := signing.NewKeyring(keys, masters...)
 	require.NoError(t, err)
 	return v, ring
 }
@@ -102,6 +119,27 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+func TestDerivedKeys(t *testing.T) {
+	t.Parallel()
+	all, ring := readVectors(t)
+	require.GreaterOrEqual(t, len(all.Derived), 8)
+	for _, d := range all.Derived {
+		one, err := signing.NewKeyring([]signing.Key{studio()}, signing.Secret(d.Master))
+		require.NoError(t, err)
+		id := signing.SessionID{Player: d.Player, Session: d.Session, Expires: time.Unix(d.Expires, 0).UTC(), Generation: d.Generation}
+		key, err := one.SessionKey(id)
+		require.NoError(t, err)
+		require.Equal(t, signing.Key{
+			ID: d.KeyID, Class: signing.Session, State: signing.Active, Secrets: []signing.Secret{signing.Secret(d.Secret)},
+			Player: d.Player, Expires: id.Expires, Generation: d.Generation,
+		}, key)
+		found, known := ring.Find(d.KeyID)
+		require.True(t, known)
+		require.Len(t, found.Secrets, 2)
+		require.Contains(t, found.Secrets, signing.Secret(d.Secret))
+	}
+}
+
 func TestVectorsReachEveryRefusal(t *testing.T) {
 	t.Parallel()
 	all, _ := readVectors(t)
@@ -111,7 +149,7 @@ func TestVectorsReachEveryRefusal(t *testing.T) {
 	}
 	for _, code := range []fault.Code{
 		"", fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
-		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch,
+		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch, fault.SessionExpired,
 	} {
 		require.True(t, seen[code], "no vector for %q", code)
 	}
@@ -142,7 +180,7 @@ func TestDocs(t *testing.T) {
 	}
 	for _, code := range []fault.Code{
 		fault.HeaderMissing, fault.HeaderMalformed, fault.IdempotencyInvalid, fault.MalformedRequest,
-		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch, fault.NonceReplayed,
+		fault.KeyUnknown, fault.KeyRevoked, fault.TimestampOutside, fault.SignatureMismatch, fault.NonceReplayed, fault.SessionExpired, fault.SessionRevoked, fault.OutOfScope,
 	} {
 		require.Contains(t, string(page), "`"+string(code)+"`")
 	}
