@@ -31,6 +31,9 @@ const MaxAnswer = 1 << 20
 // behind the queue, nothing else.
 const maxSeen = 5_000
 
+// sessionFor is how long the generation of a player's keys is kept.
+const sessionFor = 24 * time.Hour
+
 // Gate keeps its state in Redis, under these keys. Each has a time to live. The keys of one script share a hash tag,
 // unless OneNode says that they need not.
 //
@@ -40,9 +43,10 @@ const maxSeen = 5_000
 //	gate:{player}:rate                  hash    policy name → when its whole quota is there again, µs, and now → the latest
 //	                                            instant that was ruled by, µs; until a minute later
 //	gate:{player}:seen                  zset    event id → until when it counts as seen, ms; SeenFor, at most 5,000
+//	gate:{player}:session               string  the generation of the keys of the player's sessions; a day
 //	gate:{k.<key id>}:rate              hash    the same as of a player, of a signing key that has a rate
 //
-// The slot of a request about one player is the player, so that all five are in one place; of any other request it is "r."
+// The slot of a request about one player is the player, so that all six are in one place; of any other request it is "r."
 // and a digest of key id, scope and idempotency key, or of key id and nonce where there is no idempotency key. So the
 // same idempotency key may be used once for every player, and a nonce too. Neither weakens anything: the same bytes
 // always come to the same slot.
@@ -64,6 +68,10 @@ type Gate struct {
 	LeaseFor  time.Duration           // the longest an execution takes before another may try; 0: 30 s
 	AnswerFor time.Duration           // 0: 24 h
 	SeenFor   time.Duration           // 0: 1 h
+
+	// Generation is asked for the generation of the keys of a player's sessions when Redis does not have it, so that a Redis that
+	// was lost revives no key. It is needed where sessions sign requests.
+	Generation func(ctx context.Context, player string) (int64, error)
 }
 
 // Entry is a request that asks to come in.
@@ -76,6 +84,8 @@ type Entry struct {
 	Fingerprint    [32]byte // what must be equal for two requests under one idempotency key to be the same
 	Players        []Player // whom it is about, each once
 	Sent           int      // how many events it sends, good and bad; at least 1 is charged to the key
+	Session        bool     // the key is one of a session of the only player
+	Generation     int64    // of that key
 }
 
 // Player is a player and his events, in order and without repeats.
@@ -166,7 +176,8 @@ func (b Block) Fault() *fault.Error {
 // Enter lets a request in, once. A repeat of a finished one gets the stored answer, whether its nonce is new or not.
 // Otherwise it is an error, and no player is charged: fault.NonceReplayed, fault.IdempotencyInFlight while the first one is
 // being executed (until LeaseFor is over), fault.IdempotencyReused when the idempotency key belongs to another
-// fingerprint, fault.RedisUnavailable.
+// fingerprint, fault.SessionRevoked when the player's keys are of a later generation, fault.RedisUnavailable. The generation of a
+// player's keys is asked for when Redis does not have it, once a day, which costs another round trip.
 //
 // A blocked player or a throttled event is no error: the rulings say so. A player's events are ruled on in order: one passes
 // when all rates it falls under have room, and is charged to all of them; otherwise it is charged to none, and a later one of
@@ -190,6 +201,9 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 	if err != nil {
 		return Pass{}, err
 	}
+	if e.Session && len(e.Players) != 1 {
+		return Pass{}, fmt.Errorf("enter: a session's key speaks for one player, not for %d", len(e.Players))
+	}
 	if strings.ContainsAny(e.KeyID, "{}") {
 		return Pass{}, fmt.Errorf("enter: %q cannot be a key's id", e.KeyID)
 	}
@@ -209,11 +223,17 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 		all := rates.call(e.Players, now)
 		first = call{enterAllScript, append(first.keys, all.keys...), append(first.args, all.args...)}
 	}
+	if e.Session {
+		first = first.ofSession(e)
+	}
 	calls, sent := []call{first}, max(1, e.Sent)
 	if limited {
 		calls = append(calls, keyCall(key, e.KeyID, sent, now))
 	}
 	answers, err := g.run(ctx, "enter", calls...)
+	if err == nil && e.Session {
+		answers[0], err = g.tell(ctx, first, e.Players[0].ID, answers[0])
+	}
 	if err != nil {
 		if limited { // the key's part may have failed alone
 			g.giveUp(ctx, pass)
@@ -225,6 +245,8 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 		return Pass{}, fmt.Errorf("enter: the script answered %T", answers[0])
 	}
 	switch outcome[0] {
+	case "revoked":
+		return Pass{}, fault.SessionRevoked.Errorf("the keys of the player's sessions were revoked")
 	case "nonce":
 		return Pass{}, fault.NonceReplayed.Errorf("the nonce was used before; sign the request again with a new one")
 	case "flying":
@@ -269,6 +291,26 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 		}
 	}
 	return pass, nil
+}
+
+// tell asks for the generation of a player's keys when the script said that Redis does not have it, and runs the script
+// again with it.
+func (g *Gate) tell(ctx context.Context, session call, player string, answer any) (any, error) {
+	outcome, _ := answer.([]any)
+	if len(outcome) == 0 || outcome[0] != "generation" {
+		return answer, nil
+	}
+	generation, err := g.Generation(ctx, player)
+	if err != nil {
+		return nil, err
+	}
+	session.args = slices.Clone(session.args)
+	session.args[len(session.args)-1] = generation
+	answers, err := g.run(ctx, "enter", session)
+	if err != nil {
+		return nil, err
+	}
+	return answers[0], nil
 }
 
 // giveUp gives back the lease of a request that did not get in after all. If this does not succeed either, the lease runs out.
@@ -339,6 +381,23 @@ func (g *Gate) Block(ctx context.Context, player string, b Block) error {
 func (g *Gate) Unblock(ctx context.Context, player string, ban bool) error {
 	kind := blockFields(ban)
 	return store.RedisError("unblock", g.Redis.HDel(ctx, playerKey(player, "block"), kind+"until", kind+"reason", kind+"decision").Err())
+}
+
+// Revoke lets no key of a player's sessions in that is of an earlier generation. It may be repeated, and come late: a generation
+// that is no later than the one in place changes nothing.
+func (g *Gate) Revoke(ctx context.Context, generations map[string]int64) error {
+	var calls []call
+	for player, generation := range generations {
+		if !event.ValidPlayerID(player) {
+			return fmt.Errorf("revoke: %q cannot be a player's id", player)
+		}
+		calls = append(calls, call{revokeScript, []string{playerKey(player, "session")}, []any{generation, sessionFor.Milliseconds()}})
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	_, err := g.run(ctx, "revoke", calls...)
+	return err
 }
 
 // blockFields is what stands before the names of the fields of a ban, or of an automatic block.

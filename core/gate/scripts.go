@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed" // the scripts
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -31,6 +32,34 @@ if outcome[1] == 'enter' then
   outcome[2] = players(3, 7)
 end
 return outcome`)
+
+	// The same for the key of a session. KEYS nonce, idem, session, then block, rate, seen of its player. ARGV as before, then the
+	// time the generation is kept (ms), the key's own generation, and the player's as SQL has it, empty when it was not asked. returns
+	// as before, or {"generation"} when SQL must be asked, or {"revoked"}. A generation that grows on the way is known to be true: a
+	// key that is of it was made.
+	sessionScript = redis.NewScript(generationLua + requestLua + playersLua + `
+local own = tonumber(ARGV[#ARGV - 1])
+local current = redis.call('GET', KEYS[3])
+if ARGV[#ARGV] ~= '' then
+  current = later(KEYS[3], ARGV[#ARGV], ARGV[#ARGV - 2])
+end
+if not current then
+  return {'generation'}
+end
+if own < tonumber(current) then
+  return {'revoked'}
+end
+if own > tonumber(current) then
+  later(KEYS[3], ARGV[#ARGV - 1], ARGV[#ARGV - 2])
+end
+local outcome = request(KEYS[1], KEYS[2])
+if outcome[1] == 'enter' then
+  outcome[2] = players(4, 7)
+end
+return outcome`)
+
+	// KEYS session. ARGV generation, kept (ms). returns the later one of the two.
+	revokeScript = redis.NewScript(generationLua + `return later(KEYS[1], ARGV[1], ARGV[2])`)
 
 	// KEYS idem. ARGV token, kept (ms), then fields and values of the answer. returns 1, or 0 when the lease is another's.
 	storeScript = redis.NewScript(`
@@ -98,6 +127,26 @@ if admitted > 0 or cut then
 end
 return out`)
 )
+
+// generationLua has a function that puts a generation in place unless a later one is there, and gives the one that is there then.
+const generationLua = `
+local function later(session, generation, kept)
+  local current = redis.call('GET', session)
+  if current and tonumber(current) >= tonumber(generation) then
+    return current
+  end
+  redis.call('SET', session, generation, 'PX', kept)
+  return generation
+end
+`
+
+// ofSession makes an enterAllScript's call one of the session's key that signed.
+func (c call) ofSession(e Entry) call {
+	return call{
+		sessionScript, slices.Insert(slices.Clone(c.keys), 2, playerKey(e.Players[0].ID, "session")),
+		append(slices.Clone(c.args), sessionFor.Milliseconds(), e.Generation, ""),
+	}
+}
 
 // call is one script run on the keys of one hash slot.
 type call struct {
