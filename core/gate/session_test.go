@@ -37,7 +37,7 @@ func TestRevokedSessions(t *testing.T) {
 	t.Parallel()
 	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
 		f, sql := newFixture(rdb), &truth{generation: 2}
-		f.Gate.Generation = sql.ask
+		f.Generation = sql.ask
 		ctx := t.Context()
 		enter := func(generation int64, key string, events int) error {
 			pass, err := f.Enter(ctx, f.session(generation, key, events))
@@ -82,7 +82,7 @@ func TestASessionIsRuledOnAsOthers(t *testing.T) {
 	t.Parallel()
 	storetest.EachRedis(t, func(t *testing.T, rdb *redis.Client) {
 		f, sql := newFixture(rdb), &truth{generation: 1}
-		f.Gate.Generation = sql.ask
+		f.Generation = sql.ask
 		f.game.Fairness.Keys = map[string]catalog.Rate{"session": rate(50, time.Minute)}
 		ctx := t.Context()
 		e := f.session(0, "a", 2)
