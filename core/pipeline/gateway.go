@@ -63,11 +63,12 @@ type Result struct {
 // nothing but headers that belong on the problem.
 func (g *Gateway) Accept(ctx context.Context, s Submission) (answer gate.Answer, replayed bool, err error) {
 	items, unreadable := g.read(s)
-	players, slots := byPlayer(items)
+	players, slots := byPlayer(items, s.Key.Player)
 
 	pass, err := g.Gate.Enter(ctx, gate.Entry{
 		KeyID: s.Key.ID, KeyClass: string(s.Key.Class), Nonce: s.Request.Nonce, Scope: s.Route, IdempotencyKey: s.Request.IdempotencyKey,
 		Fingerprint: signing.Fingerprint(s.Request), Players: players, Sent: len(items),
+		Session: s.Key.Class == signing.Session, Generation: s.Key.Generation,
 	})
 	if err != nil {
 		return gate.Answer{}, false, err
@@ -132,7 +133,13 @@ func (g *Gateway) read(s Submission) ([]item, error) {
 	items := make([]item, len(decoded))
 	for i, d := range decoded {
 		items[i] = item{event: d.Event, err: d.Err, first: -1}
-		if d.Err == nil {
+		switch {
+		case s.Key.Player != "" && d.Event.PlayerID != s.Key.Player && event.ValidPlayerID(d.Event.PlayerID):
+			items[i].err = &fault.Error{
+				Code: fault.OutOfScope, Detail: "the key speaks for another player",
+				Fields: []fault.Field{{Pointer: "/player_id", Code: fault.OutOfScope}},
+			}
+		case d.Err == nil:
 			items[i].err = current.Check(d.Event)
 		}
 		if items[i].err == nil && s.Key.Class == signing.Server && d.Event.OccurredAt.After(now.Add(future)) {
@@ -158,13 +165,17 @@ type slot struct{ player, event int }
 
 // byPlayer groups the events that the gate must rule on, in order of first appearance. A player whose events are all bad is
 // among them without any: he may be blocked, which comes before what is wrong with an event, and where the gate keeps a
-// request depends on its players, who must be the same for the same bytes whatever the catalog and the clock say.
-func byPlayer(items []item) (players []gate.Player, slots []slot) {
+// request depends on its players, who must be the same for the same bytes whatever the catalog and the clock say. The request of a
+// session's key is about its player, only, whatever it sends.
+func byPlayer(items []item, only string) (players []gate.Player, slots []slot) {
 	index := map[string]int{}
+	if only != "" {
+		players, index[only] = []gate.Player{{ID: only}}, 0
+	}
 	slots = make([]slot, len(items))
 	for i, it := range items {
 		slots[i] = slot{-1, -1}
-		if !event.ValidPlayerID(it.event.PlayerID) {
+		if !event.ValidPlayerID(it.event.PlayerID) || only != "" && it.event.PlayerID != only {
 			continue
 		}
 		p, known := index[it.event.PlayerID]
@@ -344,6 +355,6 @@ func identities(events []event.Event) []gate.Player {
 	for i, e := range events {
 		items[i] = item{event: e, first: -1}
 	}
-	players, _ := byPlayer(items)
+	players, _ := byPlayer(items, "")
 	return players
 }

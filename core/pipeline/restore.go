@@ -24,6 +24,9 @@ type Restore struct {
 		Restore(ctx context.Context) error
 		Sweep(ctx context.Context) error
 	}
+	Sessions interface { // nil: there are none
+		Sweep(ctx context.Context) error
+	}
 	Now func() time.Time
 	Log *slog.Logger
 
@@ -32,11 +35,16 @@ type Restore struct {
 
 // Run restores everything if Redis is in another epoch than at the last run that succeeded, and returns when it is there. Every
 // process does so, and they share the work: what one has rebuilt is complete for the others. Every run hides whom a sanction
-// hides, and shows whom none hides any more.
+// hides, shows whom none hides any more, and keeps the keys of sessions out that were revoked lately.
 func (r *Restore) Run(ctx context.Context) error {
 	err := r.rebuild(ctx)
 	if failed := r.Sanctions.Sweep(ctx); failed != nil { // whatever became of the rest
 		err = errors.Join(err, fmt.Errorf("sweep sanctions: %w", failed))
+	}
+	if r.Sessions != nil {
+		if failed := r.Sessions.Sweep(ctx); failed != nil {
+			err = errors.Join(err, fmt.Errorf("sweep sessions: %w", failed))
+		}
 	}
 	return err
 }
