@@ -68,7 +68,7 @@ func TestLivesWithoutDependenciesAndEndsOnSignal(t *testing.T) {
 	command, stdout, stderr := program(t, "FUNCTIONS_CUSTOMHANDLER_PORT="+port, "METRICS_ADDR=off",
 		"DB_URL=mysql://liveops:hush@127.0.0.1:1/liveops", "REDIS_URL=redis://:hush@127.0.0.1:1", "CATALOG_FILE=../examples/arena/catalog.yaml",
 		"SERVICEBUS=Endpoint=sb://127.0.0.1/;SharedAccessKeyName=k;SharedAccessKey=hush",
-		"HMAC_SECRET=h"+secret, "RECEIPT_SECRET=r"+secret, "ARCHIVE_SECRET=a"+secret, "CURSOR_SECRET=c"+secret)
+		"HMAC_SECRET=h"+secret, "RECEIPT_SECRET=r"+secret, "ARCHIVE_SECRET=a"+secret, "CURSOR_SECRET=c"+secret, "SESSION_SECRET=s"+secret)
 	require.NoError(t, command.Start())
 	status := func(path string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+path, nil)

@@ -34,6 +34,7 @@ import (
 	"liveops/core/receipt"
 	"liveops/core/rejected"
 	"liveops/core/season"
+	"liveops/core/session"
 	"liveops/core/signing"
 	"liveops/core/store"
 	"liveops/handler/azfunc"
@@ -126,6 +127,7 @@ type App struct {
 	release     *pipeline.Release
 	cases       *pipeline.Cases
 	sanctions   *pipeline.Sanctions
+	sessions    *pipeline.Sessions
 }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
@@ -213,6 +215,8 @@ func New(config Config, options Options) (*App, error) {
 		Catalog: current, Gate: a.gate, Bus: a.bus, Queue: config.EventsQueue, Now: options.Now, Log: options.Log,
 	}
 	a.records = &fairness.Records{DB: a.db, Now: options.Now}
+	a.sessions = &pipeline.Sessions{Generations: &session.Generations{DB: a.db, Now: options.Now}, Gate: a.gate, Now: options.Now}
+	a.gate.Generation = a.sessions.Generations.Current
 	a.sanctions = &pipeline.Sanctions{Records: a.records, Gate: a.gate, Rankings: a.ranking}
 	recorded := &journal.Journal{DB: a.db}
 	a.fairness = &pipeline.Fairness{
@@ -230,7 +234,7 @@ func New(config Config, options Options) (*App, error) {
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Mailbox: a.mailbox, Metrics: metrics, Log: options.Log,
 		Restore: &pipeline.Restore{
-			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: a.sanctions, Now: options.Now, Log: options.Log,
+			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: a.sanctions, Sessions: a.sessions, Now: options.Now, Log: options.Log,
 		},
 	}
 	a.redrive = &pipeline.Redrive{
@@ -246,7 +250,7 @@ func New(config Config, options Options) (*App, error) {
 
 // open makes what the services stand on.
 func (a *App) open() (err error) {
-	keyring, err := signing.NewKeyring(a.config.Keys)
+	keyring, err := signing.NewKeyring(a.config.Keys, a.config.SessionSecrets...)
 	if err != nil {
 		return err
 	}
@@ -384,8 +388,8 @@ func (a *App) watch(ctx context.Context, getenv func(string) string) error {
 
 func (a *App) reloadKeys(getenv func(string) string) {
 	s := &source{getenv: getenv}
-	keys := s.signingKeys()
-	keyring, err := signing.NewKeyring(keys)
+	keys, sessions := s.signingKeys()
+	keyring, err := signing.NewKeyring(keys, sessions...)
 	if len(s.problems) > 0 {
 		err = errors.Join(s.problems...) // what NewKeyring says of the keys is among them
 	}

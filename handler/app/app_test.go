@@ -382,8 +382,8 @@ func TestScopes(t *testing.T) {
 	t.Parallel()
 	type answers [5]int // server, client, session, admin, unsigned
 	const verdict = `{"receipt":"x"}`
-	game := answers{200, 200, 403, 403, 401}
-	open := answers{200, 200, 403, 403, 200}
+	game := answers{200, 200, 200, 403, 401}
+	open := answers{200, 200, 200, 403, 200}
 	operators := answers{403, 403, 403, 200, 401}
 	anybody := answers{200, 200, 200, 200, 200}
 	found := func(a answers, status int) answers { // where who may ask finds nothing
@@ -439,6 +439,8 @@ func TestScopes(t *testing.T) {
 		{"POST", "/v1/operations/windows/{board}/{window}/rebuild", "/v1/operations/windows/open-board/nothing/rebuild", `{"reason":"x"}`, found(operators, 404)},
 		{"GET", "/v1/receipts/{player}/{event}", "/v1/receipts/ada/a", "", found(game, 404)},
 		{"POST", "/v1/receipts/verify", "", verdict, game},
+		{"POST", "/v1/keys/session", "", `{"player_id":"ada"}`, answers{200, 403, 403, 403, 401}},
+		{"POST", "/v1/keys/session/revoke", "", `{"player_id":"bob"}`, answers{200, 403, 403, 200, 401}},
 		{"GET", "/v1/operations/rejected", "", "", operators},
 		{"GET", "/v1/operations/rejected/{id}", "/v1/operations/rejected/x", "", found(operators, 404)},
 		{"POST", "/v1/operations/rejected/{id}/release", "/v1/operations/rejected/x/release", "", found(operators, 404)},

@@ -40,7 +40,8 @@ type Config struct {
 	Hold             time.Duration
 	Keys             []signing.Key
 	ReceiptKeys      []receipt.Key
-	ArchiveKeys      []season.Key // the first seals, the others are retired
+	ArchiveKeys      []season.Key     // the first seals, the others are retired
+	SessionSecrets   []signing.Secret // the first derives the keys of sessions, all of them verify
 	CursorSecret     []byte
 }
 
@@ -169,7 +170,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	if err := c.LogLevel.UnmarshalText([]byte(s.text("LOG_LEVEL", "info"))); err != nil {
 		s.problem("LOG_LEVEL: not one of debug, info, warn, error")
 	}
-	c.Keys = s.signingKeys()
+	c.Keys, c.SessionSecrets = s.signingKeys()
 	c.ReceiptKeys = s.receiptKeys()
 	c.ArchiveKeys = s.archiveKeys()
 	c.CursorSecret = []byte(s.required("CURSOR_SECRET", "at least 32 bytes; signs the cursors of leaderboard pages"))
@@ -183,10 +184,9 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 }
 
 // signingKeys joins the two ways to give keys: HMAC_SECRET is the game server's key with the id "server", HMAC_KEYS a
-// JSON list of any keys.
-func (s *source) signingKeys() []signing.Key {
+// JSON list of any keys. SESSION_SECRET is what the keys of sessions are derived from: the first derives, all verify.
+func (s *source) signingKeys() (keys []signing.Key, sessions []signing.Secret) {
 	before := len(s.problems)
-	var keys []signing.Key
 	if list := s.secrets("HMAC_SECRET", s.text("HMAC_SECRET", "")); list != nil {
 		key := signing.Key{ID: "server", Class: signing.Server, State: signing.Active}
 		for _, secret := range list {
@@ -201,15 +201,18 @@ func (s *source) signingKeys() []signing.Key {
 		}
 		keys = append(keys, more...)
 	}
-	if len(s.problems) > before {
-		return nil
-	}
-	if len(keys) == 0 {
+	if len(keys) == 0 && len(s.problems) == before {
 		s.problem("HMAC_SECRET or HMAC_KEYS must be set: the keys that requests are signed with")
-	} else if _, err := signing.NewKeyring(keys); err != nil {
-		s.problem("signing keys: %w", err)
 	}
-	return keys
+	for _, secret := range s.secrets("SESSION_SECRET", s.required("SESSION_SECRET", "at least 32 bytes; derives the keys of players' sessions")) {
+		sessions = append(sessions, secret)
+	}
+	if len(s.problems) == before {
+		if _, err := signing.NewKeyring(keys, sessions...); err != nil {
+			s.problem("signing keys: %w", err)
+		}
+	}
+	return keys, sessions
 }
 
 // receiptKeys reads RECEIPT_SECRET: the first signs, with RECEIPT_ALGORITHM, the others are retired and still verify. A key's id is derived from

@@ -22,7 +22,7 @@ func minimal() map[string]string {
 	return map[string]string{
 		"DB_URL": "mysql://liveops:hush-db@db:3306/liveops", "REDIS_URL": "rediss://:hush-redis@cache:6380",
 		"SERVICEBUS":   "Endpoint=sb://x/;SharedAccessKeyName=k;SharedAccessKey=hush-bus",
-		"CATALOG_FILE": "catalog.yaml", "HMAC_SECRET": secret("hmac"), "RECEIPT_SECRET": secret("receipt"), "ARCHIVE_SECRET": secret("archive"), "CURSOR_SECRET": secret("cursor"),
+		"CATALOG_FILE": "catalog.yaml", "HMAC_SECRET": secret("hmac"), "RECEIPT_SECRET": secret("receipt"), "ARCHIVE_SECRET": secret("archive"), "CURSOR_SECRET": secret("cursor"), "SESSION_SECRET": secret("session"),
 	}
 }
 
@@ -95,20 +95,22 @@ func TestConfigProblems(t *testing.T) {
 		problems []string          // each error line holds one, in order
 	}{
 		"nothing set": {
-			map[string]string{"DB_URL": "", "REDIS_URL": "", "SERVICEBUS": "", "CATALOG_FILE": "", "HMAC_SECRET": "", "RECEIPT_SECRET": "", "ARCHIVE_SECRET": "", "CURSOR_SECRET": ""},
-			[]string{"DB_URL is not set", "REDIS_URL is not set", "CATALOG_FILE is not set", "SERVICEBUS", "HMAC_SECRET or HMAC_KEYS", "RECEIPT_SECRET is not set", "ARCHIVE_SECRET is not set", "CURSOR_SECRET is not set"},
+			map[string]string{"DB_URL": "", "REDIS_URL": "", "SERVICEBUS": "", "CATALOG_FILE": "", "HMAC_SECRET": "", "RECEIPT_SECRET": "", "ARCHIVE_SECRET": "", "CURSOR_SECRET": "", "SESSION_SECRET": ""},
+			[]string{"DB_URL is not set", "REDIS_URL is not set", "CATALOG_FILE is not set", "SERVICEBUS", "HMAC_SECRET or HMAC_KEYS", "SESSION_SECRET is not set", "RECEIPT_SECRET is not set", "ARCHIVE_SECRET is not set", "CURSOR_SECRET is not set"},
 		},
 		"everything wrong": {
 			map[string]string{
 				"BUS_KIND": "kafka", "SIGNATURE_SKEW": "soon", "BATCH_HOLD": "1h", "LOG_LEVEL": "loud", "DB_TLS": "yes", "DB_MAX_CONNS": "many",
-				"HMAC_SECRET": "hush-short", "RECEIPT_SECRET": "hush-short", "ARCHIVE_SECRET": "hush-short", "CURSOR_SECRET": "hush-short",
+				"HMAC_SECRET": "hush-short", "RECEIPT_SECRET": "hush-short", "ARCHIVE_SECRET": "hush-short", "CURSOR_SECRET": "hush-short", "SESSION_SECRET": "hush-short",
 			},
-			[]string{"SIGNATURE_SKEW", "BATCH_HOLD", `DB_MAX_CONNS: "many"`, "DB_TLS: neither", "BUS_KIND", "LOG_LEVEL", "HMAC_SECRET: secret 1", "RECEIPT_SECRET: secret 1", "ARCHIVE_SECRET: secret 1", "CURSOR_SECRET has 10 bytes"},
+			[]string{"SIGNATURE_SKEW", "BATCH_HOLD", `DB_MAX_CONNS: "many"`, "DB_TLS: neither", "BUS_KIND", "LOG_LEVEL", "HMAC_SECRET: secret 1", "SESSION_SECRET: secret 1", "RECEIPT_SECRET: secret 1", "ARCHIVE_SECRET: secret 1", "CURSOR_SECRET has 10 bytes"},
 		},
 		"both ways to the broker":  {map[string]string{"SERVICEBUS__fullyQualifiedNamespace": "x"}, []string{"one of the two"}},
 		"both, by the own name":    {map[string]string{"AZURE_SERVICEBUS_NAMESPACE": "x"}, []string{"one of the two"}},
 		"the second secret short":  {map[string]string{"HMAC_SECRET": secret("a") + ",hush-short"}, []string{"HMAC_SECRET: secret 2 of the list has 10 bytes"}},
 		"an empty one in the list": {map[string]string{"RECEIPT_SECRET": secret("a") + ","}, []string{"RECEIPT_SECRET: secret 2 of the list has 0 bytes"}},
+		"a session secret twice":   {map[string]string{"SESSION_SECRET": secret("a") + "," + secret("a")}, []string{"signing keys: sessions: secret 2 is also a secret of sessions"}},
+		"a session secret shared":  {map[string]string{"SESSION_SECRET": secret("hmac")}, []string{`signing keys: sessions: secret 1 is also a secret of key "server"`}},
 		"an archive secret twice":  {map[string]string{"ARCHIVE_SECRET": secret("a") + "," + secret("a")}, []string{"ARCHIVE_SECRET: archive key 2 is given twice"}},
 		"a receipt algorithm":      {map[string]string{"RECEIPT_ALGORITHM": "RS256"}, []string{`RECEIPT_ALGORITHM: "RS256" is neither HS256 nor EdDSA`}},
 		"a receipt secret twice":   {map[string]string{"RECEIPT_SECRET": secret("a") + "," + secret("a")}, []string{"RECEIPT_SECRET: two"}},

@@ -17,8 +17,9 @@ func (a *App) events(batch bool) web.Handler {
 	if batch {
 		route += "/batch"
 	}
+	players := []signing.Class{signing.Server, signing.Client, signing.Session}
 	return a.bounded(requestDeadline, func(w http.ResponseWriter, r *http.Request) error {
-		c, err := a.verify(r, event.MaxBody, []signing.Class{signing.Server, signing.Client})
+		c, err := a.verify(r, event.MaxBody, players)
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func newEnvironment(t *testing.T) *environment {
 	_, server := storetest.Miniredis(t)
 
 	var keys []map[string]any
-	for _, class := range classes {
+	for _, class := range []signing.Class{signing.Server, signing.Client, signing.Admin} {
 		keys = append(keys, map[string]any{"id": string(class), "class": class, "secrets": []string{secret(string(class))}})
 	}
 	text, err := json.Marshal(keys)
@@ -81,7 +81,8 @@ func newEnvironment(t *testing.T) *environment {
 		settings: map[string]string{
 			"DB_URL": url, "REDIS_URL": "redis://" + server.Addr(), "BUS_KIND": "memory", "CATALOG_FILE": catalog,
 			"HMAC_KEYS": string(text), "RECEIPT_SECRET": secret("receipt"), "ARCHIVE_SECRET": secret("archive"), "CURSOR_SECRET": secret("cursor"),
-			"METRICS_ADDR": "off", "BATCH_HOLD": "0s",
+			"SESSION_SECRET": secret("session"),
+			"METRICS_ADDR":   "off", "BATCH_HOLD": "0s",
 		},
 		redis: server, log: &logs{}, clock: clock,
 		bus: bus.NewMemory(clock, bus.Queue{Name: "events"}, bus.Queue{Name: "progression"}),
@@ -90,8 +91,26 @@ func newEnvironment(t *testing.T) *environment {
 
 var classes = []signing.Class{signing.Server, signing.Client, signing.Session, signing.Admin}
 
+// key is the environment's key of a class; a session's is ada's.
 func key(class signing.Class) signing.Key {
+	if class == signing.Session {
+		return sessionKey(secret("session"), signing.SessionID{Player: "ada", Session: "s", Expires: noon.Add(time.Hour)})
+	}
 	return signing.Key{ID: string(class), Class: class, Secrets: []signing.Secret{signing.Secret(secret(string(class)))}}
+}
+
+// sessionKey is the key of a session under a master secret.
+func sessionKey(master string, s signing.SessionID) signing.Key {
+	other := signing.Key{ID: "other", Class: signing.Admin, Secrets: []signing.Secret{signing.Secret(secret("other"))}}
+	ring, err := signing.NewKeyring([]signing.Key{other}, signing.Secret(master))
+	if err != nil {
+		panic(err)
+	}
+	key, err := ring.SessionKey(s)
+	if err != nil {
+		panic(err)
+	}
+	return key
 }
 
 func (e *environment) getenv(name string) string { return e.settings[name] }

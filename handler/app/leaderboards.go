@@ -197,7 +197,7 @@ func (a *App) live(r *http.Request, in *season.Window, read func() error) (final
 }
 
 // query asks for rows of the path's window as the player of ?viewer= sees them: while he is hidden, he is ranked for himself. An
-// unsigned request may not name one: with him and without, it would tell anybody who is hidden.
+// unsigned request may not name one, and a session's key only its own: with another and without, it would tell anybody who is hidden.
 func (a *App) query(r *http.Request, c caller, limit int) (season.Window, leaderboard.Query, error) {
 	viewer, detail := r.URL.Query().Get("viewer"), ""
 	switch {
@@ -206,6 +206,8 @@ func (a *App) query(r *http.Request, c caller, limit int) (season.Window, leader
 		detail = "viewer is for signed requests"
 	case !event.ValidPlayerID(viewer):
 		detail = "viewer is the id of a player"
+	case !c.speaksFor(viewer):
+		return season.Window{}, leaderboard.Query{}, fault.OutOfScope.Errorf("the key speaks for another player than viewer")
 	}
 	if detail != "" {
 		return season.Window{}, leaderboard.Query{}, malformed("viewer", detail)

@@ -399,5 +399,5 @@ func TestSampleSettings(t *testing.T) {
 		setting, _, _ := strings.Cut(line, " ")
 		settings = append(settings, strings.TrimSuffix(setting, ":"))
 	}
-	require.Equal(t, []string{"HMAC_SECRET", "RECEIPT_SECRET", "ARCHIVE_SECRET", "CURSOR_SECRET"}, settings, "every placeholder of a secret is refused, and nothing else")
+	require.Equal(t, []string{"HMAC_SECRET", "SESSION_SECRET", "RECEIPT_SECRET", "ARCHIVE_SECRET", "CURSOR_SECRET"}, settings, "every placeholder of a secret is refused, and nothing else")
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -63,7 +64,7 @@ func (a *App) stage(run func(context.Context, []bus.Message) (pipeline.Outcome, 
 // routes is the public HTTP API. The first segment after /v1 is the name of the function in functions/ that the host
 // proxies it through.
 func (a *App) routes() []web.Route {
-	everyone := []signing.Class{signing.Server, signing.Client}
+	everyone := []signing.Class{signing.Server, signing.Client, signing.Session}
 	operators := []signing.Class{signing.Admin}
 	return []web.Route{
 		{Method: "POST", Pattern: "/v1/events", Handler: a.events(false)},
@@ -91,6 +92,9 @@ func (a *App) routes() []web.Route {
 		{Method: "GET", Pattern: "/v1/receipts/{player}/{event}", Handler: a.signed(everyone, a.receipt)},
 		{Method: "GET", Pattern: "/v1/receipts/keys", Handler: a.publicKeys},
 		{Method: "POST", Pattern: "/v1/receipts/verify", Handler: a.signed(everyone, a.verifyReceipt)},
+
+		{Method: "POST", Pattern: "/v1/keys/session", Handler: a.mintSession()},
+		{Method: "POST", Pattern: "/v1/keys/session/revoke", Handler: a.signed([]signing.Class{signing.Server, signing.Admin}, a.revokeSessions)},
 
 		{Method: "GET", Pattern: "/v1/operations/rejected", Handler: a.signed(operators, a.listRejected)},
 		{Method: "GET", Pattern: "/v1/operations/rejected/{id}", Handler: a.signed(operators, a.showRejected)},
@@ -128,6 +132,18 @@ type caller struct {
 	request signing.Request
 }
 
+// entry is the caller's request as the gate knows it, about the only player it speaks for, where there is one.
+func (c caller) entry() gate.Entry {
+	e := gate.Entry{KeyID: c.key.ID, KeyClass: string(c.key.Class), Nonce: c.request.Nonce}
+	if c.key.Class == signing.Session {
+		e.Session, e.Generation, e.Players = true, c.key.Generation, []gate.Player{{ID: c.key.Player}}
+	}
+	return e
+}
+
+// speaksFor says whether the caller may ask about a player as somebody who is that player.
+func (c caller) speaksFor(player string) bool { return c.key.Player == "" || c.key.Player == player }
+
 // trusted says whether the caller may see and ask for more than a game client.
 func (c caller) trusted() bool { return c.key.Class == signing.Server }
 
@@ -152,8 +168,15 @@ func (a *App) verify(r *http.Request, limit int64, classes []signing.Class) (cal
 	if !slices.Contains(classes, key.Class) {
 		return caller{}, fault.OutOfScope.Errorf("a key of class %s may not do this", key.Class)
 	}
-	return caller{key: key, request: request}, nil
+	c := caller{key: key, request: request}
+	if player := r.PathValue("player"); player != "" && !c.speaksFor(player) && !isRanking(r) {
+		return caller{}, fault.OutOfScope.Errorf("the key speaks for another player")
+	}
+	return c, nil
 }
+
+// isRanking says whether a request reads a leaderboard. Places are for all players to see, so a session's key asks about any.
+func isRanking(r *http.Request) bool { return strings.HasPrefix(r.Pattern, "GET /v1/leaderboards/") }
 
 // bounded gives a handler the request's deadline. One that misses it because a dependency is slow answers like one that is
 // down. Whoever was not proven is counted.
@@ -176,7 +199,7 @@ func (a *App) bounded(deadline time.Duration, next web.Handler) web.Handler {
 type handler func(w http.ResponseWriter, r *http.Request, c caller) error
 
 // signed lets in requests signed with a key of one of the classes, each once, at the rate of the key. A game client's key reads
-// nothing about a player who is banned.
+// nothing about a player who is banned, and the key of a banned player's session nothing at all.
 func (a *App) signed(classes []signing.Class, next handler) web.Handler {
 	return a.signedWithin(requestDeadline, classes, next)
 }
@@ -192,7 +215,7 @@ func (a *App) signedWithin(deadline time.Duration, classes []signing.Class, next
 		if err != nil {
 			return err
 		}
-		entry := gate.Entry{KeyID: c.key.ID, KeyClass: string(c.key.Class), Nonce: c.request.Nonce}
+		entry := c.entry()
 		if player := r.PathValue("player"); c.key.Class == signing.Client && event.ValidPlayerID(player) {
 			entry.Players = []gate.Player{{ID: player}}
 		}
@@ -228,10 +251,10 @@ func (a *App) once(classes []signing.Class, next func(r *http.Request, player st
 		if err != nil {
 			return err
 		}
-		pass, err := a.enter(r, gate.Entry{
-			KeyID: c.key.ID, KeyClass: string(c.key.Class), Nonce: c.request.Nonce, Scope: r.Pattern, IdempotencyKey: c.request.IdempotencyKey,
-			Fingerprint: signing.Fingerprint(c.request), Players: []gate.Player{{ID: player}},
-		})
+		entry := c.entry()
+		entry.Scope, entry.IdempotencyKey = r.Pattern, c.request.IdempotencyKey
+		entry.Fingerprint, entry.Players = signing.Fingerprint(c.request), []gate.Player{{ID: player}}
+		pass, err := a.enter(r, entry)
 		if err != nil {
 			return err
 		}
@@ -318,6 +341,15 @@ func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
 		return pass, nil
 	}
 	a.limiting.WithLabelValues("admitted").Inc()
+	if e.Session {
+		generation, err := a.sessions.Generations.Current(r.Context(), e.Players[0].ID)
+		if err != nil {
+			return gate.Pass{}, err
+		}
+		if e.Generation < generation {
+			return gate.Pass{}, fault.SessionRevoked.Errorf("the keys of the player's sessions were revoked")
+		}
+	}
 	for _, p := range e.Players {
 		ban, err := a.sanctions.Ban(r.Context(), p.ID)
 		if err != nil {

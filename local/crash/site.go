@@ -168,7 +168,7 @@ func (s *site) env() map[string]string {
 		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "CATALOG_FILE": s.catalog(),
 		"HMAC_SECRET":    secret(signing.Server),
 		"HMAC_KEYS":      `[{"id": "admin", "class": "admin", "state": "active", "secrets": ["` + secret(signing.Admin) + `"]}]`,
-		"RECEIPT_SECRET": strings.Repeat("r", 32), "ARCHIVE_SECRET": strings.Repeat("a", 32), "CURSOR_SECRET": strings.Repeat("c", 32),
+		"RECEIPT_SECRET": strings.Repeat("r", 32), "ARCHIVE_SECRET": strings.Repeat("a", 32), "CURSOR_SECRET": strings.Repeat("c", 32), "SESSION_SECRET": strings.Repeat("s", 32),
 		"METRICS_ADDR": "off", "REDIS_ONE_NODE": "true", "BATCH_HOLD": "1s", "LOG_LEVEL": "warn", "FUNCTIONS_WORKER_RUNTIME": "custom",
 		envRoot: s.root(), envLives: s.livesURL, envShift: s.shift.String(),
 	}

@@ -20,6 +20,7 @@ type Secrets struct {
 	Receipt    string `json:"receipt_secret"`
 	Archive    string `json:"archive_secret"`
 	Cursor     string `json:"cursor_secret"`
+	Session    string `json:"session_secret"`
 	ServiceBus string `json:"servicebus_key"`
 }
 
@@ -59,7 +60,7 @@ func loadSecrets(dir string) (Secrets, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return Secrets{}, fmt.Errorf("%s: %w", file, err)
 	}
-	for _, younger := range []*string{&s.ServiceBus, &s.Archive} {
+	for _, younger := range []*string{&s.ServiceBus, &s.Archive, &s.Session} {
 		if *younger == "" { // the directory is older than this key
 			*younger = secret()
 			err = s.save(file)
@@ -69,7 +70,7 @@ func loadSecrets(dir string) (Secrets, error) {
 }
 
 func makeSecrets(file string) (Secrets, error) {
-	s := Secrets{Receipt: secret(), Archive: secret(), Cursor: secret(), ServiceBus: secret()}
+	s := Secrets{Receipt: secret(), Archive: secret(), Cursor: secret(), Session: secret(), ServiceBus: secret()}
 	for _, class := range []signing.Class{signing.Server, signing.Client, signing.Admin} {
 		s.Keys = append(s.Keys, Key{ID: "dev-" + string(class), Class: class, Secrets: []string{secret()}})
 	}
@@ -82,7 +83,7 @@ func makeSecrets(file string) (Secrets, error) {
 }
 
 func (s Secrets) save(file string) error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := json.MarshalIndent(s, "", "  ") //nolint:gosec // this file is where they are kept
 	if err != nil {
 		return err
 	}

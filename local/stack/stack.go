@@ -163,7 +163,7 @@ func (s *Stack) settings(o Options) (map[string]string, error) {
 	settings := map[string]string{
 		"DB_URL": s.DBURL, "REDIS_URL": o.RedisURL, "BUS_KIND": "memory", "CATALOG_FILE": o.Catalog,
 		"EVENTS_QUEUE": eventsQueue, "PROGRESSION_QUEUE": progressionQueue, "SERVICEBUS": "in-memory",
-		"HMAC_KEYS": string(keys), "RECEIPT_SECRET": s.Secrets.Receipt, "ARCHIVE_SECRET": s.Secrets.Archive, "CURSOR_SECRET": s.Secrets.Cursor,
+		"HMAC_KEYS": string(keys), "RECEIPT_SECRET": s.Secrets.Receipt, "ARCHIVE_SECRET": s.Secrets.Archive, "CURSOR_SECRET": s.Secrets.Cursor, "SESSION_SECRET": s.Secrets.Session,
 		"METRICS_ADDR": metrics, "REDIS_ONE_NODE": "true", "FUNCTIONS_WORKER_RUNTIME": "custom",
 	}
 	maps.Copy(settings, o.Settings)
