@@ -108,6 +108,11 @@ func TestASessionIsRuledOnAsOthers(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, pass.Players[0].Blocked.Ban)
 
+		for _, key := range rdb.Keys(ctx, "*").Val() {
+			require.Regexp(t, `^gate:\{eve\}:(session|block|rate|seen|nonce:ses\.eve\.s\.1\.0:nonce-\d+|request:[A-Za-z0-9_-]{22})$|^gate:\{k\.ses\.eve\.s\.1\.0\}:rate$`, key)
+			require.Positive(t, rdb.PTTL(ctx, key).Val(), key)
+		}
+
 		several := f.session(1, "", 0)
 		several.Players = append(several.Players, player("bob", 0))
 		_, err = f.Enter(ctx, several)
