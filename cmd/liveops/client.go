@@ -70,7 +70,12 @@ func (i identity) key() (signing.Key, error) {
 	key := signing.Key{
 		ID: i.KeyID, Class: signing.Server, State: signing.Active, Secrets: []signing.Secret{signing.Secret(strings.TrimSpace(string(text)))},
 	}
-	if _, err := signing.NewKeyring([]signing.Key{key}); err != nil {
+	check := key
+	if s, is := signing.ParseSessionID(key.ID); is {
+		key.Class, key.Player, key.Expires, key.Generation = signing.Session, s.Player, s.Expires, s.Generation
+		check.ID = "session" // nothing but the secret can be wrong
+	}
+	if _, err := signing.NewKeyring([]signing.Key{check}); err != nil {
 		return signing.Key{}, fmt.Errorf("%s: %w", i.SecretFile, err)
 	}
 	return key, nil

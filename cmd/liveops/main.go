@@ -52,6 +52,7 @@ type commands struct {
 	Simulate  simulateCommand  `cmd:"" help:"Try another fairness policy on recorded events, beside the current one."`
 	Decisions decisionsCommand `cmd:"" help:"Print what the fairness rules found."`
 	Cases     casesCommand     `cmd:"" help:"Look at players under suspicion, and decide."`
+	Sessions  sessionsCommand  `cmd:"" help:"Make the key of a player's session, or end all of his."`
 	Windows   windowsCommand   `cmd:"" help:"Look at the windows of leaderboards; end, extend or rebuild one."`
 	Archives  archivesCommand  `cmd:"" help:"List, download and prove the final order of windows."`
 	Redrive   redriveCommand   `cmd:"" help:"Bring dead letters back to their queues."`
