@@ -30,7 +30,7 @@ var ErrNewerSchema = errors.New("which this program does not know: it belongs to
 // Migrate brings the schema to the newest version this program knows and gives the names of what it applied. It refuses a
 // schema that is newer than the program with ErrNewerSchema. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
 // die between a statement and the row that records it. ADD COLUMN is: neither MySQL nor SQLite has an IF NOT EXISTS for it, so a
-// column that is there already is taken for added.
+// column that is there already is taken for added. So is an index, for which MySQL has none either.
 func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	if _, err := db.Exec(ctx, schemaVersion); err != nil {
 		return nil, fmt.Errorf("create schema_version: %w", err)
@@ -44,7 +44,7 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := db.Exec(ctx, string(statement)); err != nil && !columnExists(err) {
+		if _, err := db.Exec(ctx, string(statement)); err != nil && !exists(err) {
 			return pending[:i], fmt.Errorf("migration %s: %w", name, err)
 		}
 		applied := Table{Name: "schema_version", Columns: []string{"version", "applied_at"}, Key: []string{"version"}}
@@ -55,13 +55,14 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	return pending, nil
 }
 
-// columnExists says whether a statement failed because it would add a column that a table has.
-func columnExists(err error) bool {
+// exists says whether a statement failed because it would add a column or an index that a table has.
+func exists(err error) bool {
 	var refused *mysql.MySQLError
 	if errors.As(err, &refused) {
-		return refused.Number == 1060
+		return refused.Number == 1060 || refused.Number == 1061
 	}
-	return strings.Contains(err.Error(), "duplicate column name") // SQLite has no code for it
+	text := err.Error() // SQLite has no code for it
+	return strings.Contains(text, "duplicate column name") || strings.Contains(text, "index") && strings.Contains(text, "already exists")
 }
 
 // Pending lists the migrations this program knows and the database lacks. A database that has one this program does not

@@ -1,0 +1,1 @@
+CREATE INDEX rejected_of_player ON rejected (player_id, id)
