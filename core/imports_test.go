@@ -36,10 +36,11 @@ var allowed = map[string][]string{
 	"core/receipt":     base,
 	"core/session":     base,
 	"core/leaderboard": base,
+	"core/erasure":     base,
 	"core/season":      append(slices.Clone(base), "core/merkle"),
 
 	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
-		"core/progression", "core/mailbox", "core/receipt", "core/session", "core/leaderboard", "core/season"),
+		"core/progression", "core/mailbox", "core/receipt", "core/session", "core/leaderboard", "core/season", "core/erasure"),
 }
 
 // drivers names the only packages that may import a driver, outside of tests and of packages ending in "test".
