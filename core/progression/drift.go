@@ -110,6 +110,7 @@ func alphabets() []string {
 	return []string{
 		"0123456789", "0123456789abcdef", "0123456789ABCDEF",
 		"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
+		"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~", // of aliases
 	}
 }
 
