@@ -20,24 +20,25 @@ import (
 )
 
 // Archive closes the windows that ended, keeps their final standings and has their winners rewarded. Between that it restores what Redis lost, hides and shows
-// players where that was cut, purges recorded events and mails that were kept for long enough, and looks for drift: it compares, a few
+// players where that was cut, purges recorded events and mails that were kept for long enough, erases players who asked for it, and looks for drift: it compares, a few
 // players a tick and over time all of them, their balances with the ledger and their entries in Redis with those in SQL.
 type Archive struct {
-	Catalog func() *catalog.Catalog
-	Restore *Restore
-	Windows *season.Windows
-	Ledger  *progression.Ledger
-	Ranking *leaderboard.Ranking
-	Journal *journal.Journal
-	Mailbox *mailbox.Mailbox
-	Metrics *Metrics
-	Log     *slog.Logger
+	Catalog  func() *catalog.Catalog
+	Restore  *Restore
+	Windows  *season.Windows
+	Ledger   *progression.Ledger
+	Ranking  *leaderboard.Ranking
+	Journal  *journal.Journal
+	Mailbox  *mailbox.Mailbox
+	Erasures *Erasures
+	Metrics  *Metrics
+	Log      *slog.Logger
 
 	compared atomic.Pointer[string] // the player after whom the next sample begins; nil: not begun
 }
 
 // Sweep handles one tick of the timer: it lays out the windows ahead, takes every window that is due one or more steps
-// on, restores what Redis lost, finishes hiding players, purges, and compares a sample. A tick that is missed, doubled or cut costs
+// on, restores what Redis lost, finishes hiding players, purges, erases players, and compares a sample. A tick that is missed, doubled or cut costs
 // delay and nothing else.
 func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	added, err := a.Windows.Materialise(ctx, a.Catalog())
@@ -50,14 +51,15 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	err = errors.Join(err, a.tellMismatches(ctx, report.Done))
 	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
 	events, mails, unpurged := a.purge(ctx)
+	erased, unerased := a.Erasures.Run(ctx)
 	compared, failed := a.compare(ctx)
 	return append(Outcome{
 		slog.Int("windows_added", added), slog.Int("windows_closed", report.Closed),
 		slog.Int("windows_frozen", report.Frozen), slog.Int("windows_archived", report.Archived),
 		slog.Int("windows_rewarded", report.Rewarded), slog.Int("windows_purged", report.Purged),
-		slog.Int("events_purged", events), slog.Int("mails_purged", mails),
+		slog.Int("events_purged", events), slog.Int("mails_purged", mails), slog.Int("players_erased", erased),
 		slog.Int("windows_failed", report.Failed),
-	}, compared...), errors.Join(err, restored, unpurged, failed)
+	}, compared...), errors.Join(err, restored, unpurged, unerased, failed)
 }
 
 // tellMismatches tells how much of what is archived by now was served otherwise before.

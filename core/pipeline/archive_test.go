@@ -34,7 +34,7 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 		outcome, err := p.archive.Sweep(t.Context())
 		require.NoError(t, err)
 		// Three days, the season to come, and all time.
-		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 windows_rewarded=0 windows_purged=0 events_purged=0 mails_purged=0 windows_failed=0 players_compared=0 players_drifted=0 entries_compared=0 entries_drifted=0]", pipelineOutcome(outcome).String())
+		require.Equal(t, "[windows_added=5 windows_closed=0 windows_frozen=0 windows_archived=0 windows_rewarded=0 windows_purged=0 events_purged=0 mails_purged=0 players_erased=0 windows_failed=0 players_compared=0 players_drifted=0 entries_compared=0 entries_drifted=0]", pipelineOutcome(outcome).String())
 		_, err = p.progression.Apply(t.Context(), batch(t,
 			scored("ada", "a", 5, noon.Add(time.Second)), scored("bob", "b", 5, noon), scored("cyd", "c", 9, noon), scored("dan", "d", 1, noon)))
 		require.NoError(t, err)

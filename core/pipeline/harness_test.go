@@ -20,6 +20,7 @@ import (
 
 	"liveops/core/bus"
 	"liveops/core/catalog"
+	"liveops/core/erasure"
 	"liveops/core/event"
 	"liveops/core/fairness"
 	"liveops/core/gate"
@@ -206,6 +207,11 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		Restore: &pipeline.Restore{
 			Catalog: current, Windows: windows, Ranking: p.ranking, Sanctions: sanctions, Now: p.now, Log: slog.New(slog.DiscardHandler),
 		},
+	}
+	p.archive.Erasures = &pipeline.Erasures{
+		DB: db, Requests: &erasure.Requests{DB: db, Now: p.now, Grace: func() time.Duration { return p.game.Privacy.Grace.Std() }},
+		Ledger: ledger, Players: p.progression.Players, Windows: windows, Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Records: records,
+		States: fairness.RedisStates{Redis: rdb}, Gate: p.gate, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 	}
 	p.redrive = &pipeline.Redrive{
 		Bus: p.bus, Queues: []string{"events", "progression"}, Rejected: p.rejected, Metrics: metrics, Wait: 300 * time.Millisecond,

@@ -9,6 +9,8 @@
 //	Redrive      a timer: dead letters → SQL, their queue again  (redrive.go)
 //	Release      an operator: a rejection → a queue again        (release.go)
 //	Cases        an operator: cases, bans                        (cases.go)
+//	Exports      a player: everything that is held on him        (export.go)
+//	Erasures     a timer: players who are to be forgotten        (erase.go)
 //
 // Sanctions (sanctions.go) carries to Redis who is kept out or hidden, and Restore (restore.go) what Redis lost.
 //
@@ -60,6 +62,7 @@ type Metrics struct {
 	LedgerDrift        prometheus.Gauge
 	LeaderboardDrift   prometheus.Gauge
 	ArchiveMismatch    prometheus.Gauge
+	Erasures           *prometheus.CounterVec // result
 }
 
 // NewMetrics registers the metrics of the path.
@@ -102,6 +105,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			"Entries of the last sample that Redis held otherwise than SQL, or not at all."),
 		ArchiveMismatch: gauge("archive_mismatch_entries",
 			"Entries of the archives made last that were served otherwise before."),
+		Erasures: vector("erasures_total",
+			"Passes over players who are to be forgotten: the first to leave nothing (erased), later ones (repeated), the last (forgotten), and those that have to come again (left, failed).",
+			"result"),
 	}
 }
 

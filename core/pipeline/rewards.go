@@ -39,6 +39,9 @@ func (r *Rewards) Grant(ctx context.Context, h season.Header, wins []season.Win)
 		var mails []mailbox.Mail
 		var events []event.Accepted
 		for _, w := range some {
+			if !event.ValidPlayerID(w.Player) { // an alias: who won was erased
+				continue
+			}
 			if w.Tier.Claim {
 				mails = append(mails, mailbox.Mail{
 					PlayerID: w.Player, ID: id, Source: mailbox.FromWindow, Board: h.Board, Window: h.ID, Rank: w.Rank, TiedRank: w.TiedRank,

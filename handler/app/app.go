@@ -23,6 +23,7 @@ import (
 	"liveops/core/bus"
 	"liveops/core/bus/servicebus"
 	"liveops/core/catalog"
+	"liveops/core/erasure"
 	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/gate"
@@ -112,6 +113,7 @@ type App struct {
 	mailbox  *mailbox.Mailbox
 	windows  *season.Windows
 	ranking  *leaderboard.Ranking
+	erasures *erasure.Requests
 
 	aged        aged        // answers of reads that may be old
 	openWindows openWindows // of the boards
@@ -128,6 +130,7 @@ type App struct {
 	cases       *pipeline.Cases
 	sanctions   *pipeline.Sanctions
 	sessions    *pipeline.Sessions
+	exports     *pipeline.Exports
 }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
@@ -231,10 +234,17 @@ func New(config Config, options Options) (*App, error) {
 		Catalog: current, Ledger: a.ledger, Players: a.players, Mailbox: a.mailbox, Receipts: a.receipts.Load, Windows: a.windows, Entries: entries,
 		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
 	}
+	states := fairness.RedisStates{Redis: a.redis}
+	a.exports = &pipeline.Exports{DB: a.db, Entries: entries, Gate: a.gate, States: states, Now: options.Now}
+	a.erasures = &erasure.Requests{DB: a.db, Now: options.Now, Grace: func() time.Duration { return current().Privacy.Grace.Std() }}
 	a.archive = &pipeline.Archive{
 		Catalog: current, Windows: a.windows, Ledger: a.ledger, Ranking: a.ranking, Journal: recorded, Mailbox: a.mailbox, Metrics: metrics, Log: options.Log,
 		Restore: &pipeline.Restore{
 			Catalog: current, Windows: a.windows, Ranking: a.ranking, Sanctions: a.sanctions, Sessions: a.sessions, Now: options.Now, Log: options.Log,
+		},
+		Erasures: &pipeline.Erasures{
+			DB: a.db, Requests: a.erasures, Ledger: a.ledger, Players: a.players, Windows: a.windows, Entries: entries, Ranking: a.ranking,
+			Rejected: a.rejected, Records: a.records, States: states, Gate: a.gate, Metrics: metrics, Log: options.Log,
 		},
 	}
 	a.redrive = &pipeline.Redrive{

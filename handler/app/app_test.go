@@ -385,6 +385,7 @@ func TestScopes(t *testing.T) {
 	game := answers{200, 200, 200, 403, 401}
 	open := answers{200, 200, 200, 403, 200}
 	operators := answers{403, 403, 403, 200, 401}
+	trusted := answers{200, 403, 403, 200, 401}
 	anybody := answers{200, 200, 200, 200, 200}
 	found := func(a answers, status int) answers { // where who may ask finds nothing
 		for i := range a {
@@ -406,6 +407,10 @@ func TestScopes(t *testing.T) {
 		{"GET", "/v1/players/{player}/ledger", "/v1/players/ada/ledger", "", game},
 		{"GET", "/v1/players/{player}/mailbox", "/v1/players/ada/mailbox", "", game},
 		{"POST", "/v1/players/{player}/mailbox/{mail}/claim", "/v1/players/ada/mailbox/x/claim", "", found(game, 404)},
+		{"GET", "/v1/players/{player}/export", "/v1/players/stranger/export", "", found(trusted, 404)},
+		{"GET", "/v1/players/{player}/erasure", "/v1/players/ada/erasure", "", trusted},
+		{"POST", "/v1/players/{player}/erasure", "/v1/players/nobody/erasure", `{"reason":"x"}`, trusted},
+		{"POST", "/v1/players/{player}/erasure/cancel", "/v1/players/ada/erasure/cancel", "", found(trusted, 404)},
 		{"GET", "/v1/leaderboards", "", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/shut-board", "", game},
 		{"GET", "/v1/leaderboards/{board}", "/v1/leaderboards/open-board", "", open},

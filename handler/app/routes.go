@@ -66,6 +66,7 @@ func (a *App) stage(run func(context.Context, []bus.Message) (pipeline.Outcome, 
 func (a *App) routes() []web.Route {
 	everyone := []signing.Class{signing.Server, signing.Client, signing.Session}
 	operators := []signing.Class{signing.Admin}
+	trusted := []signing.Class{signing.Server, signing.Admin}
 	return []web.Route{
 		{Method: "POST", Pattern: "/v1/events", Handler: a.events(false)},
 		{Method: "POST", Pattern: "/v1/events/batch", Handler: a.events(true)},
@@ -76,6 +77,10 @@ func (a *App) routes() []web.Route {
 		{Method: "GET", Pattern: "/v1/players/{player}/ledger", Handler: a.signed(everyone, a.listEntries)},
 		{Method: "GET", Pattern: "/v1/players/{player}/mailbox", Handler: a.signed(everyone, a.listMails)},
 		{Method: "POST", Pattern: "/v1/players/{player}/mailbox/{mail}/claim", Handler: a.once(everyone, a.claimMail)},
+		{Method: "GET", Pattern: "/v1/players/{player}/export", Handler: a.exported(a.exportPlayer)},
+		{Method: "GET", Pattern: "/v1/players/{player}/erasure", Handler: a.signed(trusted, a.showErasure)},
+		{Method: "POST", Pattern: "/v1/players/{player}/erasure", Handler: a.signed(trusted, a.erasePlayer)},
+		{Method: "POST", Pattern: "/v1/players/{player}/erasure/cancel", Handler: a.signed(trusted, a.cancelErasure)},
 
 		{Method: "GET", Pattern: "/v1/leaderboards", Handler: a.signed(everyone, a.boards)},
 		{Method: "GET", Pattern: "/v1/leaderboards/{board}", Handler: a.public(everyone, a.reads(a.page))},
