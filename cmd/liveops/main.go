@@ -55,6 +55,7 @@ type commands struct {
 	Sessions  sessionsCommand  `cmd:"" help:"Make the key of a player's session, or end all of his."`
 	Windows   windowsCommand   `cmd:"" help:"Look at the windows of leaderboards; end, extend or rebuild one."`
 	Archives  archivesCommand  `cmd:"" help:"List, download and prove the final order of windows."`
+	Players   playersCommand   `cmd:"" help:"Write out what is held on a player, or have him forgotten."`
 	Redrive   redriveCommand   `cmd:"" help:"Bring dead letters back to their queues."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring a database's schema up to date."`
 	Rebuild   rebuildCommand   `cmd:"" help:"Make the rankings in Redis anew from the database."`
