@@ -139,8 +139,10 @@ func (e *Erasures) pass(ctx context.Context, player string, last bool) (left boo
 	if _, err := e.Rejected.Erase(ctx, player); err != nil {
 		return false, err
 	}
-	if _, err := e.Records.Erase(ctx, player, alias); err != nil {
-		return false, err
+	if !left { // or his ban would be over before the archive left him out
+		if _, err := e.Records.Erase(ctx, player, alias); err != nil {
+			return false, err
+		}
 	}
 	if last { // until then keys that were revoked stay so
 		if err := e.delete(ctx, player, session.Personal()); err != nil {
