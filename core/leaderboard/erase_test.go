@@ -19,8 +19,16 @@ func TestAliasesStandWhereTheirPlayerStood(t *testing.T) {
 	t.Parallel()
 	const alias = "erased~0123456789abcdefghijkl"
 	for _, test := range []struct{ below, above, begins string }{
-		{"", "", "erased~"}, {"ann", "zed", "erased~"}, {"", "zed", "erased~"}, {"ann", "", "erased~"},
-		{"fox", "", "~"}, {"", "ann", "!"}, {"ann", "bob", "a~"}, {"p1", "p3", "p1~"}, {"bo", "bob", "bo!"}, {"ab", "abcd", "ab!"},
+		{"", "", "erased~"},
+		{"ann", "zed", "erased~"},
+		{"", "zed", "erased~"},
+		{"ann", "", "erased~"},
+		{"fox", "", "~"},
+		{"", "ann", "!"},
+		{"ann", "bob", "a~"},
+		{"p1", "p3", "p1~"},
+		{"bo", "bob", "bo!"},
+		{"ab", "abcd", "ab!"},
 		{"p1~x", "p3", "p1~"},
 	} {
 		got := fitting(test.below, test.above, alias)
@@ -85,8 +93,10 @@ func TestEraseFromProjections(t *testing.T) {
 				}
 				held(t, r, w.Board, w.ID)
 				checkProjection(t, r, w.Board, w.ID)
-				for key, values := range map[string]string{"players": fmt.Sprint(rdb.HGetAll(t.Context(), "rank:{"+w.Board+":"+w.ID+"}:players").Val()),
-					"order": fmt.Sprint(rdb.ZRange(t.Context(), "rank:{"+w.Board+":"+w.ID+"}:order", 0, -1).Val())} {
+				for key, values := range map[string]string{
+					"players": fmt.Sprint(rdb.HGetAll(t.Context(), "rank:{"+w.Board+":"+w.ID+"}:players").Val()),
+					"order":   fmt.Sprint(rdb.ZRange(t.Context(), "rank:{"+w.Board+":"+w.ID+"}:order", 0, -1).Val()),
+				} {
 					require.NotRegexp(t, player+`\b`, values, key)
 				}
 			}

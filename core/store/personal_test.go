@@ -39,8 +39,12 @@ func TestPersonalRows(t *testing.T) {
 		}))
 		require.Len(t, seen, 1203)
 		require.Equal(t, []store.Member{
-			{Name: "a", Value: "k0"}, {Name: "b", Value: int64(0)}, {Name: "f", Value: 0.5}, {Name: "at", Value: time.UnixMilli(1).UTC()},
-			{Name: "j", Value: store.JSON(`{"x":1}`)}, {Name: "raw", Value: []byte{0, 255}},
+			{Name: "a", Value: "k0"},
+			{Name: "b", Value: int64(0)},
+			{Name: "f", Value: 0.5},
+			{Name: "at", Value: time.UnixMilli(1).UTC()},
+			{Name: "j", Value: store.JSON(`{"x":1}`)},
+			{Name: "raw", Value: []byte{0, 255}},
 		}, first)
 		stop := errors.New("stop")
 		require.ErrorIs(t, things.Each(ctx, db.Queries, "ada", func([]store.Member) error { return stop }), stop)
