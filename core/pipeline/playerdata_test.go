@@ -666,3 +666,47 @@ func TestErasureWithoutRedis(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, erased)
 }
+
+// TestErasureWaitsForAnArchive leaves what an archive may be reading, and somebody banned as hidden as he was, until it is made.
+func TestErasureWaitsForAnArchive(t *testing.T) {
+	t.Parallel()
+	for name, banned := range map[string]bool{"seen": false, "banned": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, db *store.DB, rdb *redis.Client) {
+				p := contest(t, db, rdb)
+				p.won(t)
+				ctx, records := t.Context(), p.archive.Erasures.Records
+				if banned {
+					cases, _, err := records.Cases(ctx, fairness.CaseFilter{Player: champion})
+					require.NoError(t, err)
+					_, err = p.cases.Act(ctx, cases[0].ID, fairness.Order{Actor: "admin", Key: "2", Kind: fairness.ActionBan, Text: "cheats"})
+					require.NoError(t, err)
+				}
+				_, want := p.standing(t, "points", "2026-11-23")
+				_, err := db.Exec(ctx, "UPDATE board_window SET state = 'frozen' WHERE board = 'points' AND window_id = '2026-11-23'")
+				require.NoError(t, err)
+				_, err = p.archive.Erasures.Requests.Ask(ctx, champion, "server", "he asked")
+				require.NoError(t, err)
+				_, err = db.Exec(ctx, "UPDATE erasure SET due_at = 0, next_at = 0")
+				require.NoError(t, err)
+				erased, err := p.archive.Erasures.Run(ctx)
+				require.NoError(t, err)
+				require.Zero(t, erased)
+				require.Equal(t, 1, p.metrics(t)["erasures_total result=left"])
+				_, is, err := records.Banned(ctx, champion)
+				require.NoError(t, err)
+				require.Equal(t, banned, is)
+				_, fromSQL := p.standing(t, "points", "2026-11-23")
+				require.Equal(t, want, fromSQL)
+
+				p.sweepAt(t, 24*time.Hour)
+				require.Equal(t, want, p.archivedOrder(t, "2026-11-23"))
+				p.forget(t)
+				require.Equal(t, want, p.archivedOrder(t, "2026-11-23"))
+				p.verify(t, champion)
+				requireNowhere(t, p, champion)
+			})
+		})
+	}
+}
