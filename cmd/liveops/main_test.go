@@ -170,7 +170,7 @@ func TestHelp(t *testing.T) {
 
 	parser, err := kong.New(&commands{})
 	require.NoError(t, err)
-	require.Len(t, parser.Model.Children, 16)
+	require.Len(t, parser.Model.Children, 18)
 	for _, child := range parser.Model.Children {
 		require.Contains(t, o.out, "\n  "+child.Name+" ")
 		help := command(t, "", child.Name, "--help")

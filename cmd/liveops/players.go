@@ -11,6 +11,8 @@ import (
 )
 
 type playersCommand struct {
+	Ledger  playersLedger  `cmd:"" help:"Print what changed a player's XP and items, newest first."`
+	Reverse playersReverse `cmd:"" help:"Take back what an event did to a player."`
 	Export  playersExport  `cmd:"" help:"Write everything that is held on a player, as NDJSON."`
 	Erase   playersErase   `cmd:"" help:"Have a player forgotten when the grace is over."`
 	Cancel  playersCancel  `cmd:"" help:"Take that back while it waits."`
@@ -22,6 +24,8 @@ func (playersCommand) Help() string {
 	return `The last line of an export counts the others by kind: without it the file was cut.
 
 Examples:
+  liveops players ledger ann --limit 50 --secret-file DIR/dev-server.secret
+  liveops players reverse ann 01a202d6-572e-7218-93e0-ef1388aec85b "granted twice" --secret-file DIR/dev-admin.secret
   liveops players export ann -o ann.ndjson --secret-file DIR/dev-admin.secret
   liveops players erase ann "asked by mail" --secret-file DIR/dev-admin.secret
   liveops players cancel ann --secret-file DIR/dev-admin.secret`

@@ -22,8 +22,10 @@ import (
 	"liveops/core/gate"
 	"liveops/core/leaderboard"
 	"liveops/core/pipeline"
+	"liveops/core/progression"
 	"liveops/core/rejected"
 	"liveops/core/season"
+	"liveops/core/session"
 	"liveops/core/store"
 	"liveops/core/store/storetest"
 )
@@ -313,7 +315,11 @@ func (p *path) won(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.progression.Players.Player(ctx, champion)
 	require.NoError(t, err)
-	_, err = p.db.Exec(ctx, "INSERT INTO session (player_id, generation, revoked_at) VALUES (?, 2, 3)", champion)
+	_, err = (&session.Generations{DB: p.db, Now: p.now}).Revoke(ctx, champion, session.Order{Actor: "server", Key: "r1", Reason: "lost his phone"})
+	require.NoError(t, err)
+	_, err = p.progression.Apply(ctx, batch(t, xp(champion, "taken-"+champion, 1)))
+	require.NoError(t, err)
+	_, err = p.reversals.Reverse(ctx, progression.Order{Player: champion, EventID: "taken-" + champion, Actor: "admin", Reason: "by mistake of " + champion})
 	require.NoError(t, err)
 	_, err = p.db.Exec(ctx, "INSERT INTO tally (player_id, subject, period, amount) VALUES (?, 'boss:rat', '2026-11-22', 1)", champion)
 	require.NoError(t, err)
@@ -340,7 +346,7 @@ func TestErasedChampion(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[string]int{
 			"player": 1, "item": 1, "ledger": counts["ledger"], "tally": 1, "receipt": counts["receipt"], "mail": 1, "visibility": 1, "archived_place": 1, "won_window": 1,
-			"rejected_event": 1, "recorded_event": 1, "decision": 1, "conduct": 1, "case": 1, "case_action": 1, "session": 1,
+			"rejected_event": 1, "recorded_event": 1, "decision": 1, "conduct": 1, "case": 1, "case_action": 1, "session": 1, "session_revocation": 1, "reversal": 1,
 			"entry": 2, "gate": 2, "play_statistics": 1,
 		}, counts)
 		require.Contains(t, text, "hero-of-"+champion)
@@ -360,7 +366,7 @@ func TestErasedChampion(t *testing.T) {
 		}
 		_, counts, err = p.export(t, champion)
 		require.NoError(t, err)
-		require.Equal(t, map[string]int{"session": 1, "erasure": 1}, counts, "until the last pass")
+		require.Equal(t, map[string]int{"session": 1, "session_revocation": 1, "erasure": 1}, counts, "until the last pass")
 		q, err := p.archive.Erasures.Requests.Get(t.Context(), champion)
 		require.NoError(t, err)
 		require.Equal(t, erasure.Erased, q.State)

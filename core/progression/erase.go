@@ -23,7 +23,7 @@ func (l *Ledger) Hold(ctx context.Context, tx *store.Tx, player string) error {
 }
 
 // Erase gives everything the ledger has of a player to an alias, who is nobody yet, and forgets what identifies him: rows of the ledger keep their number
-// and amounts, and have the number for an event id and no notes; what was tallied is deleted. It says whether there was anything.
+// and amounts, and have the number for an event id and no notes; what was tallied, and who ordered a reversal and why, is deleted. It says whether there was anything.
 //
 // A player with many rows is renamed over several transactions, each of which moves what its rows amount to from his balances to the alias's:
 // Σ ledger = balance holds for both all the while. It may be cut anywhere and be repeated, with the same alias or another one.
@@ -95,7 +95,7 @@ func eraseSome(ctx context.Context, tx *store.Tx, player, alias string) (found, 
 	if left {
 		return found, true, nil
 	}
-	for _, table := range []string{"item", "tally", "player"} {
+	for _, table := range []string{"item", "tally", "reversal", "player"} {
 		n, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE player_id = ?", player)
 		if err != nil {
 			return false, false, err

@@ -18,5 +18,9 @@ func Personal() []store.Personal {
 			},
 		},
 		{Kind: "tally", Table: "tally", Key: []string{"subject", "period"}, Columns: []string{"subject", "period", "amount int"}},
+		{
+			Kind: "reversal", Table: "reversal", Key: []string{"event_id"},
+			Columns: []string{"event_id", "reversal_id", "actor", "reason", "reversed_at time"},
+		},
 	}
 }

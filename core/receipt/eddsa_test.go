@@ -74,6 +74,8 @@ func TestRotationOfAlgorithms(t *testing.T) {
 	require.NoError(t, err, "only the first of the list signs")
 	_, err = receipt.VerifyWith(jose.JSONWebKeySet{}, retired)
 	require.ErrorIs(t, err, fault.ReceiptKeyUnknown)
+	_, err = receipt.VerifyWith(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{KeyID: public.Keys[0].KeyID, Key: ed25519.PublicKey("short")}}}, retired)
+	require.ErrorIs(t, err, fault.ReceiptKeyUnknown, "what is no public key checks nothing")
 	_, err = receipt.NewKeys(current, receipt.Key{ID: "k9", Secret: current.Secret})
 	require.ErrorContains(t, err, `"k9" has the secret of another one`)
 	_, err = receipt.NewKeys(receipt.Key{ID: "k", Secret: current.Secret, Algorithm: "RS256"})

@@ -227,7 +227,7 @@ func (k *Keys) Verify(token string) (Claims, error) { return k.checkers.verify(t
 func VerifyWith(public jose.JSONWebKeySet, token string) (Claims, error) {
 	known := checkers{}
 	for _, key := range public.Keys {
-		if _, is := key.Key.(ed25519.PublicKey); is {
+		if public, is := key.Key.(ed25519.PublicKey); is && len(public) == ed25519.PublicKeySize {
 			known[key.KeyID] = checker{EdDSA, key.Key}
 		}
 	}

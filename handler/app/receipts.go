@@ -48,10 +48,11 @@ func (a *App) verifyReceipt(w http.ResponseWriter, r *http.Request, c caller) er
 	if err != nil && !errors.Is(err, fault.ReceiptNotFound) {
 		return err
 	}
-	return web.JSON(w, http.StatusOK, map[string]any{
-		"valid": true, "claims": claims, "on_record": stored.Token == question.Receipt,
-		"reversed": !stored.ReversedAt.IsZero(), "reversed_at": ending(stored.ReversedAt),
-	})
+	answer := map[string]any{"valid": true, "claims": claims, "on_record": false, "reversed": nil, "reversed_at": nil}
+	if stored.Token == question.Receipt {
+		answer["on_record"], answer["reversed"], answer["reversed_at"] = true, !stored.ReversedAt.IsZero(), ending(stored.ReversedAt)
+	}
+	return web.JSON(w, http.StatusOK, answer)
 }
 
 // publicKeys answers the public keys of seals and of receipts, those in use and those retired, as a JWKS.
