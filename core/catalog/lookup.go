@@ -34,12 +34,24 @@ func (c *Catalog) Item(name string) (Item, bool) {
 	if item, ok := c.Items[name]; ok {
 		return item, !strings.HasSuffix(name, "*")
 	}
-	for i := len(name); i > 0; i-- {
-		if item, ok := c.Items[name[:i]+"*"]; ok {
-			return item, true
-		}
+	if family := c.Family(name); family != "" {
+		return c.Items[family+"*"], true
 	}
 	return Item{}, false
+}
+
+// Family gives what the names of an item's family begin with: "eco-" of "eco-c00", where there is a family "eco-*" and no longer one; empty for what is
+// of none, as is an item that stands in the catalog by its own name.
+func (c *Catalog) Family(name string) string {
+	if _, own := c.Items[name]; own {
+		return ""
+	}
+	for i := len(name); i > 0; i-- {
+		if _, ok := c.Items[name[:i]+"*"]; ok {
+			return name[:i]
+		}
+	}
+	return ""
 }
 
 // Fed is the names of all boards that a score submitted to board counts in, sorted: itself and those with From = board. It

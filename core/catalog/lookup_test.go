@@ -108,3 +108,13 @@ func TestTierReaches(t *testing.T) {
 		require.False(t, test.tier.Reaches(test.last+1, test.entries), "%+v", test)
 	}
 }
+
+func TestFamily(t *testing.T) {
+	t.Parallel()
+	c := &catalog.Catalog{Items: map[string]catalog.Item{"skin-*": {Stack: 1}, "skin-rare-*": {Stack: 2}, "skin-default": {Stack: 3}}}
+	for name, want := range map[string]string{
+		"skin-red": "skin-", "skin-": "skin-", "skin-rare-jade": "skin-rare-", "skin-rare": "skin-", "skin-default": "", "skin-default-2": "skin-", "axe": "", "": "", "skin-*": "",
+	} {
+		require.Equal(t, want, c.Family(name), "%q", name)
+	}
+}

@@ -79,7 +79,7 @@ func (a *account) change(c *catalog.Catalog, kind, item string, delta int64) Gra
 	before := a.items[item]
 	a.items[item] += delta
 	if len(a.slots) > 0 && (before == 0 || a.items[item] == 0) {
-		family := family(c, item)
+		family := c.Family(item)
 		if n, counted := a.slots[family]; counted && before == 0 {
 			a.slots[family] = n + 1
 		} else if counted {
@@ -91,14 +91,14 @@ func (a *account) change(c *catalog.Catalog, kind, item string, delta int64) Gra
 
 // full says whether the player holds as many different items of an item's family as there are slots. All he holds of it were read.
 func (a *account) full(c *catalog.Catalog, item string, slots int) bool {
-	of := family(c, item)
+	of := c.Family(item)
 	if of == "" {
 		return false
 	}
 	n, counted := a.slots[of]
 	if !counted {
 		for held, quantity := range a.items {
-			if quantity > 0 && strings.HasPrefix(held, of) && family(c, held) == of {
+			if quantity > 0 && strings.HasPrefix(held, of) && c.Family(held) == of {
 				n++
 			}
 		}
@@ -274,12 +274,12 @@ func readItems(ctx context.Context, tx *store.Tx, c *catalog.Catalog, accounts m
 			}
 			item, _ := c.Item(w.item)
 			if item.Slots > 0 {
-				families[key{player, family(c, w.item)}] = true
+				families[key{player, c.Family(w.item)}] = true
 			}
 			if item.Convert != nil {
 				wanted[key{player, item.Convert.Item}] = true
 				if became, _ := c.Item(item.Convert.Item); became.Slots > 0 {
-					families[key{player, family(c, item.Convert.Item)}] = true
+					families[key{player, c.Family(item.Convert.Item)}] = true
 				}
 			}
 		}

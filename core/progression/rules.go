@@ -150,9 +150,9 @@ func (e *Effect) grant(c *catalog.Catalog, w wish, a *account, convert bool) {
 	left := w.quantity - granted
 	switch {
 	case left == 0:
-	case code != fault.BalanceLimit && item.Overflow == "mailbox":
+	case code != fault.BalanceLimit && item.Overflow == catalog.Mailbox:
 		e.send(Mail{Source: FromOverflow, Ref: w.kind, Items: map[string]int64{w.item: left}}, "")
-	case code != fault.BalanceLimit && item.Overflow == "convert" && item.Convert != nil && convert:
+	case code != fault.BalanceLimit && item.Overflow == catalog.Convert && item.Convert != nil && convert:
 		e.note(fault.Converted, w.kind, left)
 		became := wish{kind: w.kind + ":convert", item: item.Convert.Item, quantity: times(left, item.Convert.Quantity)}
 		e.grant(c, became, a, false)
@@ -167,20 +167,6 @@ func times(a, b int64) int64 {
 		return event.MaxInteger
 	}
 	return a * b
-}
-
-// family is the beginning of the names of the longest family that an item is of; empty for what is of none, as is an item that the catalog
-// names itself.
-func family(c *catalog.Catalog, item string) string {
-	if _, named := c.Items[item]; named {
-		return ""
-	}
-	for i := len(item); i > 0; i-- {
-		if _, is := c.Items[item[:i]+"*"]; is {
-			return item[:i]
-		}
-	}
-	return ""
 }
 
 // fitting is the part of delta that keeps a balance between 0 and limit. A balance that is above, because a new catalog
