@@ -254,12 +254,19 @@ func (r *Ranking) rebuild(ctx context.Context, w window, always bool) error {
 		begun, err := beginScript.Run(ctx, r.Redis, w.keys(), w.form, token, rebuildLease.Milliseconds(), force).Int()
 		switch {
 		case err != nil:
+			if ctx.Err() != nil { // it may have begun all the same
+				r.giveUp(ctx, w, token)
+			}
 			return store.RedisError("rebuild ranking", err)
 		case begun == 1:
 			return nil
 		case begun == 2:
 			always = false
-			if done, err := r.fill(ctx, w, token); err != nil || done {
+			done, err := r.fill(ctx, w, token)
+			if err != nil {
+				r.giveUp(ctx, w, token)
+			}
+			if err != nil || done {
 				return err
 			}
 		}
@@ -307,22 +314,23 @@ func (r *Ranking) fill(ctx context.Context, w window, token string) (bool, error
 		}
 		return nil
 	})
-	end := func(ctx context.Context, rows string) (bool, error) {
-		complete, err := endScript.Run(ctx, r.Redis, w.keys(), w.form, token, rows).Int()
-		return complete == 1, store.RedisError("rebuild ranking", err)
-	}
 	err := group.Wait()
 	switch {
 	case err == nil:
-		return end(ctx, strconv.Itoa(copied))
+		complete, err := endScript.Run(ctx, r.Redis, w.keys(), w.form, token, strconv.Itoa(copied)).Int()
+		return complete == 1, store.RedisError("rebuild ranking", err)
 	case errors.Is(err, errLeaseLost):
 		return false, nil
 	}
-	// The next one need not wait for the lease to run out.
+	return false, fmt.Errorf("rebuild ranking: %w", err)
+}
+
+// giveUp gives back the lease of a rebuild that failed, so that the next one need not wait for it to run out. Where it cannot, it
+// does run out.
+func (r *Ranking) giveUp(ctx context.Context, w window, token string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	_, _ = end(ctx, "") // err says more
-	return false, fmt.Errorf("rebuild ranking: %w", err)
+	_ = endScript.Run(ctx, r.Redis, w.keys(), w.form, token, "").Err()
 }
 
 // copy writes a page of a rebuild in one round trip, in which others get their turn between the scripts.

@@ -612,6 +612,51 @@ func TestARebuildIsCut(t *testing.T) {
 	require.Empty(t, rdb.HGet(t.Context(), "rank:{best:w}:players", "").Val(), "and nothing marked complete")
 }
 
+// cutAt cancels a context when Redis has done so many commands, and keeps the answer to the last one to itself.
+type cutAt struct {
+	left   int
+	cancel context.CancelFunc
+}
+
+func (*cutAt) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *cutAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if c.left--; c.left == 0 {
+			c.cancel()
+			err = ctx.Err()
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
+
+func (*cutAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Whoever waits for a rebuild may go away at any moment, also when Redis has begun it and he does not know: the next one need not wait for the lease.
+func TestARebuildIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for commands := 1; ; commands++ {
+		rdb, _ := storetest.Miniredis(t)
+		db := storetest.SQLite(t)
+		mergeScores(t, db, tied("best", "w", 3)...)
+		cut := &cutAt{left: commands}
+		rdb.AddHook(cut)
+		ctx, cancel := context.WithCancel(t.Context())
+		cut.cancel = cancel
+		err := newRanking(t, db, rdb).Rebuild(ctx, "best", "w")
+		cancel()
+		require.Zero(t, rdb.Exists(t.Context(), "rank:{best:w}:rebuild").Val(), "after %d commands", commands)
+		if err == nil {
+			require.Greater(t, commands, 2)
+			return
+		}
+	}
+}
+
 func asFault(t require.TestingT, err error) *fault.Error {
 	var f *fault.Error
 	require.ErrorAs(t, err, &f)

@@ -33,6 +33,7 @@ func TestRepository(t *testing.T) {
 		"players":      "httpTrigger v1/players/{*rest}",
 		"leaderboards": "httpTrigger v1/leaderboards/{*rest}",
 		"receipts":     "httpTrigger v1/receipts/{*rest}",
+		"keys":         "httpTrigger v1/keys/{*rest}",
 		"operations":   "httpTrigger v1/operations/{*rest}",
 		"time":         "httpTrigger v1/time",
 		"healthz":      "httpTrigger healthz",
