@@ -82,7 +82,7 @@ func TestStagedRoot(t *testing.T) {
 		"DB_URL": b.db, "REDIS_URL": b.redis, "EVENTS_QUEUE": "events", "PROGRESSION_QUEUE": "progression",
 		"BUS_KIND": "servicebus", "SERVICEBUS": connection,
 		"CATALOG_FILE": mustAbs(t, filepath.Join(repository, "examples", "chess", "catalog.yaml")),
-		"HMAC_SECRET":  secret, "RECEIPT_SECRET": strings.Repeat("r", 32), "ARCHIVE_SECRET": strings.Repeat("a", 32), "CURSOR_SECRET": strings.Repeat("c", 32), "SESSION_SECRET": strings.Repeat("s", 32), "METRICS_ADDR": "off",
+		"HMAC_SECRET":  secret, "RECEIPT_SECRET": strings.Repeat("r", 32), "ARCHIVE_SECRET": strings.Repeat("a", 32), "CURSOR_SECRET": strings.Repeat("c", 32), "SESSION_SECRET": strings.Repeat("p", 32), "METRICS_ADDR": "off",
 	}
 	var environment []string
 	for name, value := range settings {
@@ -101,6 +101,7 @@ func TestStagedRoot(t *testing.T) {
 	select {
 	case <-running.Ready():
 	case err := <-ended:
+		ended <- err // the cleanup waits for it
 		require.NoError(t, err)
 	}
 	address := "http://" + running.Addr().String()
