@@ -2,14 +2,12 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/mailbox"
 	"liveops/core/progression"
-	"liveops/core/receipt"
 	"liveops/core/store"
 )
 
@@ -80,10 +78,6 @@ func (r *Rewards) claimed(ctx context.Context, mail mailbox.Mail) (Claim, error)
 	if claim.Entries, err = r.Ledger.Entries(ctx, mail.PlayerID, mail.ID); err != nil {
 		return Claim{}, err
 	}
-	stored, err := receipt.Get(ctx, r.Ledger.DB, mail.PlayerID, mail.ID)
-	if errors.Is(err, fault.ReceiptNotFound) {
-		return claim, nil
-	}
-	claim.Receipt = stored.Token
+	claim.Receipt, err = receiptOf(ctx, r.Ledger.DB, mail.PlayerID, mail.ID)
 	return claim, err
 }

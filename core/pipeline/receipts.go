@@ -1,12 +1,16 @@
 package pipeline
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"slices"
 
 	"liveops/core/event"
+	"liveops/core/fault"
 	"liveops/core/progression"
 	"liveops/core/receipt"
+	"liveops/core/store"
 )
 
 // sign makes the receipts of the fresh effects that are stated.
@@ -71,4 +75,13 @@ func counted(effects []*progression.Effect) (fresh, receipts int) {
 		}
 	}
 	return fresh, receipts
+}
+
+// receiptOf gives the receipt of an event, empty where it has none.
+func receiptOf(ctx context.Context, db *store.DB, player, eventID string) (string, error) {
+	stored, err := receipt.Get(ctx, db, player, eventID)
+	if errors.Is(err, fault.ReceiptNotFound) {
+		return "", nil
+	}
+	return stored.Token, err
 }

@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 
-	"liveops/core/fault"
 	"liveops/core/mailbox"
 	"liveops/core/progression"
 	"liveops/core/receipt"
@@ -77,11 +75,9 @@ func (r *Reversals) reversed(ctx context.Context, o progression.Order, fresh boo
 	if reversal.Entries, err = r.Ledger.Entries(ctx, o.Player, on.ID); err != nil {
 		return Reversal{}, err
 	}
-	stored, err := receipt.Get(ctx, r.Ledger.DB, o.Player, on.ID)
-	if err != nil && !errors.Is(err, fault.ReceiptNotFound) {
+	if reversal.Receipt, err = receiptOf(ctx, r.Ledger.DB, o.Player, on.ID); err != nil {
 		return Reversal{}, err
 	}
-	reversal.Receipt = stored.Token
 	sent, err := r.Mailbox.OfEvent(ctx, o.Player, o.EventID)
 	for _, mail := range sent {
 		switch mail.State(on.At) {

@@ -202,8 +202,8 @@ func (a *App) act(w http.ResponseWriter, r *http.Request, order fairness.Order) 
 // ordered reads the body of an order, which must be under an idempotency key: that names the order for ever, not only for as
 // long as the gate would know it.
 func ordered(c caller, body any) (fairness.Order, error) {
-	if c.request.IdempotencyKey == "" {
-		return fairness.Order{}, fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+	if err := c.keyed(); err != nil {
+		return fairness.Order{}, err
 	}
 	if err := json.Unmarshal(c.request.Body, body, json.RejectUnknownMembers(true)); err != nil {
 		return fairness.Order{}, unreadable(err)

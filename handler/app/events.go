@@ -23,8 +23,8 @@ func (a *App) events(batch bool) web.Handler {
 		if err != nil {
 			return err
 		}
-		if c.request.IdempotencyKey == "" {
-			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		if err := c.keyed(); err != nil {
+			return err
 		}
 		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
 			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,

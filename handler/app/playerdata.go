@@ -57,7 +57,7 @@ func (a *App) erasePlayer(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err != nil {
 		return err
 	}
-	if err := keyed(c); err != nil {
+	if err := c.keyed(); err != nil {
 		return err
 	}
 	var body struct {
@@ -82,20 +82,13 @@ func (a *App) cancelErasure(w http.ResponseWriter, r *http.Request, c caller) er
 	if err != nil {
 		return err
 	}
-	if err := keyed(c); err != nil {
+	if err := c.keyed(); err != nil {
 		return err
 	}
 	if err := a.erasures.Cancel(r.Context(), player); err != nil {
 		return err
 	}
 	return web.JSON(w, http.StatusOK, described(erasure.Request{PlayerID: player, State: erasure.None}))
-}
-
-func keyed(c caller) error {
-	if c.request.IdempotencyKey == "" {
-		return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
-	}
-	return nil
 }
 
 func described(q erasure.Request) map[string]any {

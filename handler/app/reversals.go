@@ -5,7 +5,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"liveops/core/fault"
 	"liveops/core/progression"
 	"liveops/handler/web"
 )
@@ -13,8 +12,8 @@ import (
 // reverse takes back what an event did to a player. The event names the order: a repeat, under whatever idempotency key, is answered with what is on
 // record. What the event's claimed mails brought stays until the events of their ids are reversed, too.
 func (a *App) reverse(w http.ResponseWriter, r *http.Request, c caller) error {
-	if c.request.IdempotencyKey == "" {
-		return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+	if err := c.keyed(); err != nil {
+		return err
 	}
 	player, err := playerID(r)
 	if err != nil {

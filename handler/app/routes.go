@@ -152,6 +152,14 @@ func (c caller) speaksFor(player string) bool { return c.key.Player == "" || c.k
 // trusted says whether the caller may see and ask for more than a game client.
 func (c caller) trusted() bool { return c.key.Class == signing.Server }
 
+// keyed refuses a request that changes something and has no idempotency key.
+func (c caller) keyed() error {
+	if c.request.IdempotencyKey == "" {
+		return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+	}
+	return nil
+}
+
 // verify reads the body and checks the signature and the key's scope.
 func (a *App) verify(r *http.Request, limit int64, classes []signing.Class) (caller, error) {
 	var body []byte
@@ -249,8 +257,8 @@ func (a *App) once(classes []signing.Class, next func(r *http.Request, player st
 		if err != nil {
 			return err
 		}
-		if c.request.IdempotencyKey == "" {
-			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		if err := c.keyed(); err != nil {
+			return err
 		}
 		player, err := playerID(r)
 		if err != nil {

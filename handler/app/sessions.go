@@ -34,8 +34,8 @@ func (a *App) mintSession() web.Handler {
 		if err != nil {
 			return err
 		}
-		if c.request.IdempotencyKey == "" {
-			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		if err := c.keyed(); err != nil {
+			return err
 		}
 		wanted, life, err := readSession(c.request.Body)
 		if err != nil {

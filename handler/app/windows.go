@@ -60,8 +60,8 @@ func (a *App) showWindow(w http.ResponseWriter, r *http.Request, _ caller) error
 // ever. The answer is what is on record of the order. A rebuild is on record before it is done, and a repeat does it again.
 func (a *App) orderWindow(kind season.ActionKind) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller) error {
-		if c.request.IdempotencyKey == "" {
-			return fault.IdempotencyMissing.Errorf("send an Idempotency-Key header, a new one for every new request")
+		if err := c.keyed(); err != nil {
+			return err
 		}
 		var body struct {
 			Reason string    `json:"reason"`
