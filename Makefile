@@ -1,14 +1,17 @@
 # Everything here needs Go and make; `lint` installs its own tools, pinned.
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz crash build stage lint bench
+.PHONY: help run test fuzz crash build stage image lint vuln secrets-scan sbom manifests what-if deploy outputs secrets bench
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZ    ?= 1m
+IMAGE   ?= liveops:$(VERSION)
+ENV     ?= dev
+GROUP   ?= rg-liveops-$(ENV)
 TOOLS   := $(CURDIR)/bin/tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start the whole system on embedded stand-ins and play the sample game through it
 	go run ./cmd/liveops dev --demo
@@ -34,6 +37,12 @@ stage: build ## assemble the Functions script root in build/wwwroot
 	install -m 0755 bin/handler build/wwwroot/handler
 	cp examples/arena/catalog.yaml build/wwwroot/catalog.yaml
 
+image: bundle.sha256 ## build the image with Docker (IMAGE=registry/liveops:tag)
+	docker build --pull --build-arg VERSION=$(VERSION) --build-arg BUNDLE_SHA256=$$(cut -d' ' -f1 bundle.sha256) -t $(IMAGE) .
+
+bundle.sha256: ## record the checksum of the extension bundle that host.json names; commit it
+	.ci/bundle-checksum > $@.new && mv $@.new $@
+
 lint: $(TOOLS)/golangci-lint $(TOOLS)/staticcheck ## go mod tidy, go vet, staticcheck and golangci-lint
 	go mod tidy -diff
 	go vet ./...
@@ -45,6 +54,46 @@ $(TOOLS)/golangci-lint:
 
 $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+vuln: $(TOOLS)/govulncheck ## look for known vulnerabilities that this code calls (VULNDB=file:///… for a copy of the database)
+	$(TOOLS)/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...
+
+secrets-scan: $(TOOLS)/gitleaks ## look for credentials in the whole history
+	$(TOOLS)/gitleaks git --no-banner --redact --config .gitleaks.toml .
+
+sbom: $(TOOLS)/cyclonedx-gomod ## list what is linked into the handler, as CycloneDX, in build/sbom.json
+	mkdir -p build
+	$(TOOLS)/cyclonedx-gomod app -json -licenses -main handler -output build/sbom.json .
+
+manifests: $(TOOLS)/kustomize ## write what each overlay deploys to build/manifests
+	rm -rf build/manifests
+	mkdir -p build/manifests
+	for env in dev staging prod; do $(TOOLS)/kustomize build deploy/overlays/$$env > build/manifests/$$env.yaml || exit 1; done
+
+what-if: ## show what a deployment to Azure would change (ENV=dev)
+	az deployment group what-if -g $(GROUP) -f bicep/main.bicep -p bicep/$(ENV).parameters.json
+
+deploy: ## deploy the infrastructure to Azure (ENV=dev)
+	az deployment group create -g $(GROUP) -n main -f bicep/main.bicep -p bicep/$(ENV).parameters.json
+
+outputs: ## write what the cluster must know of Azure to the overlay (ENV=dev)
+	az deployment group show -g $(GROUP) -n main --query properties.outputs.azureEnv.value -o tsv > build/azure.env
+	mv build/azure.env deploy/overlays/$(ENV)/azure.env
+
+secrets: ## make the secrets that the key vaults lack (ENV=dev)
+	bicep/secrets.sh deploy/overlays/$(ENV)/azure.env
+
+$(TOOLS)/govulncheck:
+	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+$(TOOLS)/gitleaks:
+	GOBIN=$(TOOLS) go install github.com/zricethezav/gitleaks/v8@v8.30.1
+
+$(TOOLS)/cyclonedx-gomod:
+	GOBIN=$(TOOLS) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+$(TOOLS)/kustomize:
+	GOBIN=$(TOOLS) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 
 bench: ## the speed of the gateway, publishing, the stages, the rankings and the close of a window, each beside its floor in the same run; what fairness costs
 	go test -run '^$$' -bench BenchmarkPublish -benchtime 3x ./core/bus/servicebus

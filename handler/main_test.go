@@ -41,15 +41,19 @@ func program(t *testing.T, settings ...string) (command *exec.Cmd, stdout, stder
 func TestExitsWithWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		settings []string
-		want     []string
+		arguments []string
+		settings  []string
+		want      []string
 	}{
-		"no port":     {nil, []string{"error: FUNCTIONS_CUSTOMHANDLER_PORT is not set"}},
-		"no settings": {[]string{"FUNCTIONS_CUSTOMHANDLER_PORT=" + freePort(t)}, []string{"error: configuration:", "DB_URL is not set", "CURSOR_SECRET is not set"}},
+		"no port":         {nil, nil, []string{"error: FUNCTIONS_CUSTOMHANDLER_PORT is not set"}},
+		"no settings":     {nil, []string{"FUNCTIONS_CUSTOMHANDLER_PORT=" + freePort(t)}, []string{"error: configuration:", "DB_URL is not set", "CURSOR_SECRET is not set"}},
+		"migrate what":    {[]string{"migrate"}, nil, []string{"error: configuration:", "DB_URL is not set"}},
+		"an unknown verb": {[]string{"rebuild"}, nil, []string{`error: ["rebuild"]: the only argument there is, is migrate`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			command, stdout, stderr := program(t, test.settings...)
+			command.Args = append(command.Args, test.arguments...)
 			require.Error(t, command.Run())
 			require.Equal(t, 1, command.ProcessState.ExitCode())
 			require.Empty(t, stdout.String())

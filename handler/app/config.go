@@ -138,7 +138,7 @@ func (s *source) secrets(name, value string) [][]byte {
 func ReadConfig(getenv func(string) string) (Config, error) {
 	s := &source{getenv: getenv}
 	c := Config{
-		DBURL:            s.required("DB_URL", "mysql://user:password@host:3306/liveops"),
+		DBURL:            s.databaseURL(),
 		RedisURL:         s.required("REDIS_URL", "redis://host:6379 or rediss:// for TLS"),
 		BusKind:          s.text("BUS_KIND", "servicebus"),
 		ServiceBus:       s.text("SERVICEBUS", ""),
@@ -151,10 +151,8 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		Hold:             s.duration("BATCH_HOLD", DefaultHold, 0, invocationDeadline),
 		DBMaxConns:       s.number("DB_MAX_CONNS", store.DefaultMaxConns, 1, 10_000),
 	}
+	c.DBTLS = s.databaseTLS()
 	var err error
-	if c.DBTLS, err = store.TLS(s.text("DB_TLS", "false")); err != nil {
-		s.problem("DB_TLS: %w", err)
-	}
 	if c.RedisOneNode, err = strconv.ParseBool(s.text("REDIS_ONE_NODE", "false")); err != nil {
 		s.problem("REDIS_ONE_NODE: neither true nor false")
 	}
@@ -181,6 +179,18 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, errors.Join(s.problems...)
 	}
 	return c, nil
+}
+
+func (s *source) databaseURL() string {
+	return s.required("DB_URL", "mysql://user:password@host:3306/liveops")
+}
+
+func (s *source) databaseTLS() *tls.Config {
+	config, err := store.TLS(s.text("DB_TLS", "false"))
+	if err != nil {
+		s.problem("DB_TLS: %w", err)
+	}
+	return config
 }
 
 // signingKeys joins the two ways to give keys: HMAC_SECRET is the game server's key with the id "server", HMAC_KEYS a
