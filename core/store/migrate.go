@@ -16,6 +16,9 @@ import (
 // They are written for MySQL; what only MySQL reads stands in /*! */, which SQLite takes for a comment. A file that ends in
 // .sqlite.sql is for SQLite only: there an index is a statement of its own.
 //
+// A migration only adds, so that programs which do not know it go on, and come back when a deployment is rolled back. One that
+// they must not run on has .breaking in its name.
+//
 //go:embed migrations/*.sql
 var migrations embed.FS
 
@@ -24,11 +27,13 @@ const schemaVersion = `CREATE TABLE IF NOT EXISTS schema_version (
 	applied_at BIGINT NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */`
 
-// ErrNewerSchema says that the database has a migration this program does not know: it belongs to a newer version.
-var ErrNewerSchema = errors.New("which this program does not know: it belongs to a newer version")
+// ErrNewerSchema says that the database has a breaking migration that this program does not know.
+var ErrNewerSchema = errors.New("which this program does not know and must not run on: it belongs to a newer version")
+
+const breaking = ".breaking"
 
 // Migrate brings the schema to the newest version this program knows and gives the names of what it applied. It refuses a
-// schema that is newer than the program with ErrNewerSchema. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
+// schema that a newer program broke with, ErrNewerSchema. Each file must be repeatable on its own (IF NOT EXISTS), because the program may
 // die between a statement and the row that records it. ADD COLUMN is: neither MySQL nor SQLite has an IF NOT EXISTS for it, so a
 // column that is there already is taken for added. So is an index, for which MySQL has none either.
 func (db *DB) Migrate(ctx context.Context) ([]string, error) {
@@ -65,8 +70,8 @@ func exists(err error) bool {
 	return strings.Contains(text, "duplicate column name") || strings.Contains(text, "index") && strings.Contains(text, "already exists")
 }
 
-// Pending lists the migrations this program knows and the database lacks. A database that has one this program does not
-// know is ErrNewerSchema.
+// Pending lists the migrations this program knows and the database lacks. A database that has a breaking one this program
+// does not know is ErrNewerSchema; others that it does not know only add.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	applied := map[string]bool{}
 	err := db.Each(ctx, "SELECT version FROM schema_version", nil, func(scan func(...any) error) error {
@@ -91,7 +96,9 @@ func (db *DB) Pending(ctx context.Context) ([]string, error) {
 		delete(applied, name)
 	}
 	for unknown := range applied {
-		return nil, fmt.Errorf("the database has migration %q, %w", unknown, ErrNewerSchema)
+		if strings.Contains(unknown, breaking) {
+			return nil, fmt.Errorf("the database has migration %q, %w", unknown, ErrNewerSchema)
+		}
 	}
 	return pending, nil
 }
