@@ -23,7 +23,7 @@ func TestMigrate(t *testing.T) {
 		require.Equal(t, "the schema is up to date\n", migrate())
 		db, err := store.Open(rawURL)
 		require.NoError(t, err)
-		defer db.Close() //nolint:errcheck // a test
+		defer db.Close()
 		pending, err := db.Pending(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, pending)
