@@ -183,7 +183,7 @@ type Season struct {
 type Fairness struct {
 	Burst      Rate            `yaml:"burst"`      // of each player, default 20 events in 1s
 	Sustained  Rate            `yaml:"sustained"`  // of each player, default 300 events in 60s
-	Keys       map[string]Rate `yaml:"keys"`       // of each signing key, events and signed reads: by its id, or else by its class (server, client)
+	Keys       map[string]Rate `yaml:"keys"`       // of each signing key, events and signed reads: by its id, or else by its class (server, client, session)
 	Block      Duration        `yaml:"block"`      // how long a first deny blocks the player; default 10m
 	Escalation Escalation      `yaml:"escalation"` // how blocks grow, and when throttling becomes one
 	Suspicion  Suspicion       `yaml:"suspicion"`  // when findings become a case
