@@ -92,6 +92,12 @@ $(TOOLS)/gitleaks:
 $(TOOLS)/cyclonedx-gomod:
 	GOBIN=$(TOOLS) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
+$(TOOLS)/kubeconform:
+	GOBIN=$(TOOLS) go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+
+bin/tools/apiserver: $(wildcard local/apiserver/*)
+	cd local/apiserver && CGO_ENABLED=0 go build -trimpath -o $(TOOLS)/apiserver .
+
 $(TOOLS)/kustomize:
 	GOBIN=$(TOOLS) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 
