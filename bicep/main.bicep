@@ -71,7 +71,7 @@ param mysqlVmSize string = 'Standard_E4ads_v5'
 @description('Size of the disk with MySQL\'s data, in GiB.')
 param mysqlDiskGB int = 256
 
-@description('Public SSH key of MySQL\'s VM. Empty only without the VM.')
+@description('Public SSH key of MySQL\'s VM; az vm run-command works without. Nobody has the private half of the one in the parameter files. Empty only without the VM.')
 param mysqlSshPublicKey string = ''
 
 @description('Days that a backup of MySQL is kept.')

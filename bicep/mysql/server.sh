@@ -80,6 +80,11 @@ setup() {
   schemaPasswords=$(secret mysql-schema-password)
   exporterPassword=$(secret mysql-exporter-password)
 
+  if [[ $(openssl x509 -noout -pubkey <<<"$cert") != "$(openssl pkey -pubout <<<"$key")" ]]; then
+    echo 'the certificate is not that of the key: a rotation is under way' >&2
+    exit 1
+  fi
+
   mkdir -p "$marks" "$tls" "${exporter%/*}"
   chgrp mysql "$tls"
   chmod 0750 "$tls"
