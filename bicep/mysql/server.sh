@@ -71,9 +71,10 @@ account() {
 }
 
 setup() {
-  local vault cert key servicesPasswords schemaPasswords exporterPassword memory
+  local vault ca cert key servicesPasswords schemaPasswords exporterPassword memory
   vault=$(token https://vault.azure.net)
   secret() { as "$vault" "$VAULT/secrets/$1?api-version=7.4" | jq -er .value; }
+  ca=$(secret db-ca)
   cert=$(secret mysql-tls-cert)
   key=$(secret mysql-tls-key)
   servicesPasswords=$(secret mysql-services-password)
@@ -89,6 +90,7 @@ setup() {
   chgrp mysql "$tls"
   chmod 0750 "$tls"
   chmod 0755 "${exporter%/*}"
+  put "$tls/ca.pem" 0640 mysql <<<"$ca" # MySQL verifies its own certificate
   printf '%s\n%s\n' "$cert" "$key" | put "$tls/server.pem" 0640 mysql
 
   memory=$(awk '/^MemTotal:/ {print int($2 / 1024)}' /proc/meminfo) # MiB
@@ -98,6 +100,7 @@ bind_address = 127.0.0.1,$ADDRESS
 mysqlx = OFF
 require_secure_transport = ON
 tls_version = TLSv1.2,TLSv1.3
+ssl_ca = $tls/ca.pem
 ssl_cert = $tls/server.pem
 ssl_key = $tls/server.pem
 skip_name_resolve = ON
@@ -128,7 +131,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON liveops.* TO
 GRANT PROCESS, REPLICATION CLIENT ON *.* TO 'exporter'@'localhost';
 GRANT SELECT ON performance_schema.* TO 'exporter'@'localhost';
 EOF
-  once grants "$marks/grants.sql" mysql -e "source $marks/grants.sql"
+  once grants "$marks/grants.sql" sh -c "mysql <$marks/grants.sql"
 
   put "$exporter" 0640 prometheus <<EOF
 [client]
