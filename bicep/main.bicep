@@ -1,7 +1,7 @@
 // All that one environment has in Azure, in one resource group. What Azure and the cluster must agree on is in system.json.
 targetScope = 'resourceGroup'
 
-@description('Name of the deployment; the names of all resources are made from it.')
+@description('Name of the deployment, lower-case letters and digits; the names of all resources are made from it.')
 @minLength(2)
 @maxLength(9)
 param name string = 'liveops'
@@ -65,7 +65,7 @@ param mysqlVm bool = true
 @description('Address of a MySQL that is not made here.')
 param mysqlAddress string = ''
 
-@description('Size of MySQL\'s VM.')
+@description('Size of MySQL\'s VM, of a series with SCSI disks.')
 param mysqlVmSize string = 'Standard_E4ads_v5'
 
 @description('Size of the disk with MySQL\'s data, in GiB.')

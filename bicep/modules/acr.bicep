@@ -45,7 +45,7 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
   scope: registry
   properties: {
     workspaceId: workspaceId
-    logs: [{ categoryGroup: 'audit', enabled: true }]
+    logs: [{ categoryGroup: 'allLogs', enabled: true }]
   }
 }
 

@@ -199,7 +199,7 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
   scope: cluster
   properties: {
     workspaceId: workspaceId
-    logs: [for category in ['kube-audit-admin', 'guard', 'kube-controller-manager', 'cluster-autoscaler', 'csi-azuredisk-controller']: {
+    logs: [for category in ['kube-audit-admin', 'guard', 'kube-controller-manager', 'cluster-autoscaler']: {
       category: category
       enabled: true
     }]

@@ -53,7 +53,7 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
     networkAcls: {
       bypass: 'None'
       defaultAction: privateOnly ? 'Deny' : 'Allow'
-      ipRules: map(operatorRanges, range => { value: range })
+      ipRules: map(operatorRanges, addresses => { value: addresses })
     }
   }
 }

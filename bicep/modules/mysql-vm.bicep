@@ -12,7 +12,7 @@ param subnetId string
 @description('Address of the VM in the subnet.')
 param address string
 
-@description('Size of the VM.')
+@description('Size of the VM, of a series with SCSI disks: cloud-init.yaml finds the disk by its path.')
 param vmSize string
 
 @description('Size of the disk with the data, in GiB.')
@@ -108,6 +108,7 @@ resource vm 'Microsoft.Compute/virtualMachines@2026-03-01' = {
             }
           ]
         }
+        // May restart the VM at night. The services bear that: nothing that was accepted is lost.
         patchSettings: {
           patchMode: 'AutomaticByPlatform'
           assessmentMode: 'AutomaticByPlatform'
