@@ -98,7 +98,7 @@ var base = '${name}-${environment}'
 var unique = uniqueString(resourceGroup().id)
 var storageName = 'st${name}${unique}'
 var vaultNames = {
-  services: 'kv-services-${unique}'
+  services: 'kv-services-${take(unique, 12)}' // Azure takes 24 characters
   schema: 'kv-schema-${unique}'
   ingress: 'kv-ingress-${unique}'
 }
