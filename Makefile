@@ -77,6 +77,7 @@ deploy: ## deploy the infrastructure to Azure (ENV=dev)
 	az deployment group create -g $(GROUP) -n main -f bicep/main.bicep -p bicep/$(ENV).parameters.json
 
 outputs: ## write what the cluster must know of Azure to the overlay (ENV=dev)
+	mkdir -p build
 	az deployment group show -g $(GROUP) -n main --query properties.outputs.azureEnv.value -o tsv > build/azure.env
 	mv build/azure.env deploy/overlays/$(ENV)/azure.env
 
