@@ -96,7 +96,7 @@ param logDays int = 30
 var system = loadJsonContent('system.json')
 var base = '${name}-${environment}'
 var unique = uniqueString(resourceGroup().id)
-var storageName = 'st${name}${unique}'
+var backupsName = 'bk${name}${unique}'
 var vaultNames = {
   services: 'kv-services-${take(unique, 12)}' // Azure takes 24 characters
   schema: 'kv-schema-${unique}'
@@ -225,19 +225,38 @@ module mysql 'modules/mysql-vm.bicep' = if (mysqlVm) {
     zone: empty(zones) ? '' : zones[0]
     sshPublicKey: mysqlSshPublicKey
     vaultName: vaultNames.schema
-    storageAccount: storageName
+    storageAccount: backupsName
   }
 }
 
+// The locks by which one replica of many runs a timer.
 module storage 'modules/storage.bicep' = {
   name: 'storage'
   params: {
-    name: storageName
+    name: 'st${name}${unique}'
     location: location
     sku: storageSku
     privateOnly: privateOnly
-    hostPrincipalId: principalIds.leaderboard
-    backupPrincipalId: mysqlVm ? mysql!.outputs.principalId : ''
+    ownerPrincipalId: principalIds.leaderboard
+  }
+}
+
+// An account of its own, which no service can reach.
+module backupStorage 'modules/storage.bicep' = if (mysqlVm) {
+  name: 'storage-backups'
+  params: {
+    name: backupsName
+    location: location
+    sku: storageSku
+    privateOnly: privateOnly
+  }
+}
+
+module backups 'modules/backups.bicep' = if (mysqlVm) {
+  name: 'backups'
+  params: {
+    storageAccount: backupStorage!.outputs.name
+    writerPrincipalId: mysql!.outputs.principalId
     backupDays: backupDays
   }
 }
@@ -302,6 +321,9 @@ module endpoints 'modules/private-endpoints.bicep' = {
             { name: 'keyvault-schema', id: schemaVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
             { name: 'keyvault-ingress', id: ingressVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
           ]
+        : [],
+      privateOnly && mysqlVm
+        ? [{ name: 'backups', id: backupStorage!.outputs.id, group: 'blob', zone: 'privatelink.blob.${az.environment().suffixes.storage}' }]
         : []
     )
   }
