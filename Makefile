@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZ    ?= 1m
 IMAGE   ?= liveops:$(VERSION)
+SOURCE  ?= https://git.example.com/liveops/liveops
 ENV     ?= dev
 GROUP   ?= rg-liveops-$(ENV)
 TOOLS   := $(CURDIR)/bin/tools
@@ -38,7 +39,8 @@ stage: build ## assemble the Functions script root in build/wwwroot
 	cp examples/arena/catalog.yaml build/wwwroot/catalog.yaml
 
 image: bundle.sha256 ## build the image with Docker (IMAGE=registry/liveops:tag)
-	docker build --pull --build-arg VERSION=$(VERSION) --build-arg BUNDLE_SHA256=$$(cut -d' ' -f1 bundle.sha256) -t $(IMAGE) .
+	docker build --pull --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+		--build-arg SOURCE=$(SOURCE) --build-arg BUNDLE_SHA256=$$(cut -d' ' -f1 bundle.sha256) -t $(IMAGE) .
 
 bundle.sha256: ## record the checksum of the extension bundle that host.json names; commit it
 	.ci/bundle-checksum > $@.new && mv $@.new $@
