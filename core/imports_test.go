@@ -19,11 +19,12 @@ var base = []string{"core/fault", "core/event", "core/catalog", "core/bus", "cor
 // allowed lists, for each package of core, the packages of this module it may import outside of tests.
 var allowed = map[string][]string{
 	"core/fault":          {},
+	"core/tracing":        {"core/fault"},
 	"core/event":          {"core/fault"},
 	"core/catalog":        {"core/fault", "core/event"},
 	"core/bus":            {"core/fault"},
 	"core/bus/servicebus": {"core/bus", "core/fault"},
-	"core/store":          {"core/fault"},
+	"core/store":          {"core/fault", "core/tracing"},
 	"core/merkle":         {},
 
 	"core/signing":     base,
@@ -39,19 +40,21 @@ var allowed = map[string][]string{
 	"core/erasure":     base,
 	"core/season":      append(slices.Clone(base), "core/merkle"),
 
-	"core/pipeline": append(slices.Clone(base), "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
+	"core/pipeline": append(slices.Clone(base), "core/tracing", "core/signing", "core/gate", "core/fairness", "core/journal", "core/rejected",
 		"core/progression", "core/mailbox", "core/receipt", "core/session", "core/leaderboard", "core/season", "core/erasure"),
 }
 
 // drivers names the only packages that may import a driver, outside of tests and of packages ending in "test".
 var drivers = map[string][]string{
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus": {"core/bus/servicebus"},
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":             {"core/bus/servicebus"},
-	"github.com/Azure/go-amqp":                                     {"core/bus/servicebus"},
-	"github.com/go-sql-driver/mysql":                               {"core/store"},
-	"github.com/redis/go-redis/v9":                                 {"core/store", "core/gate", "core/fairness", "core/progression", "core/leaderboard", "handler/app"},
-	"github.com/alicebob/miniredis/v2":                             {"local/stack"},
-	"modernc.org/sqlite":                                           {"local/stack"},
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus":    {"core/bus/servicebus"},
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":                {"core/bus/servicebus"},
+	"github.com/Azure/go-amqp":                                        {"core/bus/servicebus"},
+	"github.com/go-sql-driver/mysql":                                  {"core/store"},
+	"go.opentelemetry.io/otel/sdk/trace":                              {"handler/app"},
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp": {"handler/app"},
+	"github.com/redis/go-redis/v9":                                    {"core/store", "core/gate", "core/fairness", "core/progression", "core/leaderboard", "handler/app"},
+	"github.com/alicebob/miniredis/v2":                                {"local/stack"},
+	"modernc.org/sqlite":                                              {"local/stack"},
 }
 
 type pkg struct {

@@ -244,6 +244,11 @@ func (c Code) Kind() Kind { return catalogue[c].kind }
 // Title is one short sentence, the same for every occurrence.
 func (c Code) Title() string { return catalogue[c].title }
 
+// Outages are the codes of what operators are to mend: a dependency that does not answer, and what nobody foresaw.
+func Outages() []Code {
+	return []Code{DatabaseUnavailable, Unexpected, BusUnavailable, RedisUnavailable}
+}
+
 // Codes lists the catalogue in order of name.
 func Codes() []Code {
 	codes := make([]Code, 0, len(catalogue))

@@ -70,7 +70,7 @@ func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, err
 		return nil, err
 	}
 	if len(fair) > 0 {
-		if err := f.Bus.Publish(ctx, f.Queue, fair); err != nil {
+		if err := publish(ctx, f.Bus, f.Queue, fair); err != nil {
 			return nil, err
 		}
 	}

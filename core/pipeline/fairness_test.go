@@ -15,10 +15,10 @@ import (
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/journal"
-	"liveops/core/pipeline"
 	"liveops/core/rejected"
 	"liveops/core/store"
 	"liveops/core/store/storetest"
+	"liveops/core/tracing"
 )
 
 func kill(player, id string, at time.Time) event.Accepted {
@@ -29,7 +29,7 @@ func kill(player, id string, at time.Time) event.Accepted {
 func foul(t *testing.T) []bus.Message {
 	t.Helper()
 	fair := message(t, xp("ada", "fair", 5))
-	fair.Properties = map[string]string{pipeline.Traceparent: "00-1-2-01", "else": "stays behind"}
+	fair.Properties = map[string]string{tracing.Property: "00-1-2-01", "else": "stays behind"}
 	return append([]bus.Message{{ID: "odd", Body: []byte("\xff no event")}, fair}, batch(t,
 		xp("eve", "unfair", 101), xp("eve", "also-unfair", 102),
 		kill("bob", "k1", noon), kill("bob", "k2", noon.Add(time.Second)), xp("ada", "fair-too", 5))...)
@@ -50,7 +50,7 @@ func TestFairnessTakesOutWhatIsUnfair(t *testing.T) {
 		}
 		require.Equal(t, []string{"ada.fair", "bob.k1", "ada.fair-too"}, forwarded)
 		first := p.queued(t, "progression")[0]
-		require.Equal(t, map[string]string{pipeline.Traceparent: "00-1-2-01"}, first.Properties)
+		require.Equal(t, map[string]string{tracing.Property: "00-1-2-01"}, first.Properties)
 		require.Equal(t, message(t, xp("ada", "fair", 5)).Body, first.Body)
 
 		list, _, err := p.rejected.List(t.Context(), rejected.Filter{Limit: 10})

@@ -15,6 +15,7 @@ import (
 	"liveops/core/fault"
 	"liveops/core/gate"
 	"liveops/core/signing"
+	"liveops/core/tracing"
 )
 
 // future is how far ahead of the gateway's clock a trusted sender may date an event.
@@ -40,11 +41,10 @@ type Gateway struct {
 
 // Submission is a request whose signature is verified, with its body not yet looked at.
 type Submission struct {
-	Key         signing.Key
-	Request     signing.Request
-	Route       string // scope of the idempotency key
-	Batch       bool   // the body is {"events": […]} instead of one event
-	Traceparent string
+	Key     signing.Key
+	Request signing.Request
+	Route   string // scope of the idempotency key
+	Batch   bool   // the body is {"events": […]} instead of one event
 }
 
 // Result is what became of one event, in the order of the request.
@@ -284,22 +284,22 @@ func (g *Gateway) publish(ctx context.Context, s Submission, admitted []event.Ev
 	}
 	now := g.Now().UTC().Truncate(time.Millisecond)
 	events := make([]event.Accepted, len(admitted))
-	trace := map[string]string{}
+	trace, request := map[string]string{}, tracing.Traceparent(ctx)
 	for i, e := range admitted {
 		at := now
 		if s.Key.Class == signing.Server {
 			at = e.OccurredAt
 		}
 		events[i] = event.Accepted{Event: e, At: at, ReceivedAt: now, KeyID: s.Key.ID}
-		if s.Traceparent != "" {
-			trace[e.Identity()] = s.Traceparent
+		if request != "" {
+			trace[e.Identity()] = request
 		}
 	}
 	out, err := messages(events, trace)
 	if err != nil {
 		return err
 	}
-	return g.Bus.Publish(ctx, g.Queue, out)
+	return publish(ctx, g.Bus, g.Queue, out)
 }
 
 // accepted is the answer 202.

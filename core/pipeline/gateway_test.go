@@ -16,6 +16,7 @@ import (
 	"liveops/core/pipeline"
 	"liveops/core/signing"
 	"liveops/core/store/storetest"
+	"liveops/core/tracing"
 )
 
 // statuses are the results of an answer, in order.
@@ -46,8 +47,8 @@ func TestGatewayAnswersEveryEvent(t *testing.T) {
 			xpText("e", "bob", 5), xpText("f", "bob", 5), xpText("g", "bob", 5), xpText("g", "bob", 5),
 			xpText("old", "dan", 5), xpText("x", "eve", 5), text("z", "eve", "nonsense", noon, `{}`), `{"event_id":"y","player_id":"fay"}`, `17`)
 		s := submission("k", true, body)
-		s.Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-		answer, replayed, err := p.gateway.Accept(t.Context(), s)
+		const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		answer, replayed, err := p.gateway.Accept(tracing.Continue(t.Context(), traceparent), s)
 		require.NoError(t, err)
 		require.False(t, replayed)
 		require.Equal(t, 202, answer.Status)
@@ -77,7 +78,7 @@ func TestGatewayAnswersEveryEvent(t *testing.T) {
 		for _, m := range queued[1:] {
 			ids = append(ids, m.ID)
 			require.Equal(t, "application/json", m.ContentType)
-			require.Equal(t, map[string]string{"traceparent": s.Traceparent}, m.Properties)
+			require.Equal(t, map[string]string{"traceparent": traceparent}, m.Properties)
 		}
 		require.Equal(t, []string{"ada.a", "bob.b", "bob.c", "bob.d", "bob.e", "bob.f"}, ids)
 		e, err := event.DecodeAccepted(queued[1].Body)

@@ -30,15 +30,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"liveops/core/bus"
 	"liveops/core/event"
 	"liveops/core/fault"
 	"liveops/core/rejected"
+	"liveops/core/tracing"
 )
-
-// Traceparent is the message property that carries the W3C trace context from stage to stage.
-const Traceparent = "traceparent"
 
 // Outcome is what a stage did with a batch, for the one log line of its invocation.
 type Outcome []slog.Attr
@@ -133,7 +133,7 @@ func decode(stage string, batch []bus.Message) (events []event.Accepted, trace m
 			continue
 		}
 		events = append(events, e)
-		if parent := m.Properties[Traceparent]; parent != "" {
+		if parent := m.Properties[tracing.Property]; parent != "" {
 			trace[e.Identity()] = parent
 		}
 	}
@@ -156,8 +156,26 @@ func messages(events []event.Accepted, trace map[string]string) ([]bus.Message, 
 		}
 		out[i] = bus.Message{ID: e.Identity(), Body: body, ContentType: "application/json"}
 		if parent := trace[e.Identity()]; parent != "" {
-			out[i].Properties = map[string]string{Traceparent: parent}
+			out[i].Properties = map[string]string{tracing.Property: parent}
 		}
 	}
 	return out, nil
+}
+
+// publish sends messages to the next queue. Those that belong to the trace of ctx go on from the span of their sending.
+func publish(ctx context.Context, to bus.Publisher, queue string, out []bus.Message) error {
+	sender := tracing.Traceparent(ctx)
+	ctx, end := tracing.Start(ctx, "publish "+queue, trace.SpanKindProducer,
+		attribute.String("messaging.system", "servicebus"), attribute.String("messaging.operation.type", "send"),
+		attribute.String("messaging.destination.name", queue), attribute.Int("messaging.batch.message_count", len(out)))
+	if here := tracing.Traceparent(ctx); here != sender {
+		for _, m := range out {
+			if m.Properties[tracing.Property] == sender {
+				m.Properties[tracing.Property] = here
+			}
+		}
+	}
+	err := to.Publish(ctx, queue, out)
+	end(err)
+	return err
 }

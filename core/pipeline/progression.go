@@ -25,6 +25,7 @@ import (
 	"liveops/core/rejected"
 	"liveops/core/season"
 	"liveops/core/store"
+	"liveops/core/tracing"
 )
 
 // Progression gives events their effect: once, whatever is repeated or cut.
@@ -46,7 +47,7 @@ type Progression struct {
 // mails, receipts and leaderboard entries. After the commit the players' cached states are dropped and the rankings written from the
 // rows as they then are, also for events that had their effect before, so that a repeat repairs what a crash left out.
 func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, error) {
-	events, _, aside := decode("progression", batch)
+	events, trace, aside := decode("progression", batch)
 	var scores []leaderboard.Score
 	var rows []leaderboard.Row
 	effects, err := p.Ledger.Apply(ctx, events, func(tx *store.Tx, effects []*progression.Effect) error {
@@ -80,7 +81,7 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 	if err := p.Ranking.Project(ctx, rows); err != nil {
 		return nil, err
 	}
-	p.countRanked(effects, scores, rows)
+	p.countRanked(effects, trace, scores, rows)
 	if err := p.Rejected.Put(ctx, aside); err != nil {
 		return nil, err
 	}
@@ -223,7 +224,7 @@ func (p *Progression) countApplied(effects []*progression.Effect) int {
 }
 
 // countRanked counts what became visible in the rankings.
-func (p *Progression) countRanked(effects []*progression.Effect, scores []leaderboard.Score, rows []leaderboard.Row) {
+func (p *Progression) countRanked(effects []*progression.Effect, trace map[string]string, scores []leaderboard.Score, rows []leaderboard.Row) {
 	ranked := map[[2]string]bool{}
 	for _, s := range scores {
 		if s.Fresh {
@@ -232,7 +233,8 @@ func (p *Progression) countRanked(effects []*progression.Effect, scores []leader
 	}
 	for _, effect := range effects {
 		if e := effect.Event; effect.Fresh && ranked[[2]string{e.PlayerID, e.ID}] {
-			p.Metrics.EventToRank.Observe(p.Now().Sub(e.ReceivedAt).Seconds())
+			own := tracing.Continue(context.Background(), trace[e.Identity()]) // not that of the batch
+			tracing.Observe(own, p.Metrics.EventToRank, p.Now().Sub(e.ReceivedAt).Seconds())
 		}
 	}
 	p.Metrics.LeaderboardUpdates.Add(float64(len(rows)))

@@ -15,6 +15,14 @@ const (
 	SQLite
 )
 
+// String is the dialect's name in OpenTelemetry's list of database systems.
+func (d Dialect) String() string {
+	if d == SQLite {
+		return "sqlite"
+	}
+	return "mysql"
+}
+
 // maxParams keeps a statement below the placeholder limits (65,535 in MySQL, 32,766 in SQLite) and packets moderate.
 const maxParams = 16_000
 

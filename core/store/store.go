@@ -8,12 +8,17 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"liveops/core/fault"
+	"liveops/core/tracing"
 )
 
 // txTries bounds how often a transaction is run when the database broke a deadlock or a lock wait at its cost.
@@ -117,7 +122,10 @@ func (db *DB) once(ctx context.Context, options *sql.TxOptions, fn func(tx *Tx) 
 	if err := fn(&Tx{Queries{Dialect: db.Dialect, on: tx, patience: db.patience}}); err != nil {
 		return err
 	}
-	return unavailable(tx.Commit())
+	_, done := db.span(ctx, "COMMIT")
+	err = unavailable(tx.Commit())
+	done(err)
+	return err
 }
 
 // begin starts a transaction, which lives until end is called. Only the start of it has to be patient: the context of a
@@ -150,9 +158,11 @@ func (q Queries) patient(ctx context.Context) (context.Context, context.CancelFu
 }
 
 // Exec runs a statement that returns no rows and gives the number of rows it found.
-func (q Queries) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+func (q Queries) Exec(ctx context.Context, query string, args ...any) (found int64, err error) {
 	ctx, cancel := q.patient(ctx)
 	defer cancel()
+	ctx, end := q.span(ctx, query)
+	defer func() { end(err) }()
 	result, err := q.on.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, unavailable(err)
@@ -174,9 +184,11 @@ func (q Queries) Row(ctx context.Context, query string, args []any, into ...any)
 }
 
 // Each calls fn for every row of a query, in order. scan reads the columns of the row.
-func (q Queries) Each(ctx context.Context, query string, args []any, fn func(scan func(into ...any) error) error) error {
+func (q Queries) Each(ctx context.Context, query string, args []any, fn func(scan func(into ...any) error) error) (err error) {
 	ctx, cancel := q.patient(ctx)
 	defer cancel()
+	ctx, end := q.span(ctx, query)
+	defer func() { end(err) }()
 	rows, err := q.on.QueryContext(ctx, query, args...)
 	if err != nil {
 		return unavailable(err)
@@ -188,6 +200,28 @@ func (q Queries) Each(ctx context.Context, query string, args []any, fn func(sca
 		}
 	}
 	return unavailable(rows.Err())
+}
+
+// span is that of a statement. The statement itself stays out of it: it is as long as its batch.
+func (q Queries) span(ctx context.Context, query string) (context.Context, func(error)) {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx, func(error) {} // the summary is not worth making
+	}
+	name := summary(query)
+	return tracing.Start(ctx, name, trace.SpanKindClient,
+		attribute.String("db.system.name", q.Dialect.String()), attribute.String("db.query.summary", name))
+}
+
+var target = regexp.MustCompile(`(?i)\b(?:FROM|INTO|UPDATE|TABLE)\s+([a-z_]+)`)
+
+// summary is a statement's verb and its first table, such as "INSERT ledger".
+// https://opentelemetry.io/docs/specs/semconv/database/database-spans/#generating-a-summary-of-the-query
+func summary(query string) string {
+	verb, _, _ := strings.Cut(strings.TrimSpace(query), " ")
+	if table := target.FindStringSubmatch(query); table != nil {
+		return verb + " " + table[1]
+	}
+	return verb
 }
 
 // unavailable makes a fault.Unavailable of every error of a database or its connection but those that are answers: no

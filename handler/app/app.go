@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"liveops/core/bus"
@@ -85,8 +87,11 @@ type Bus interface {
 type App struct {
 	config   Config
 	options  Options
-	registry *prometheus.Registry
-	unproven *prometheus.CounterVec // reason
+	gathered *prometheus.Registry
+	registry prometheus.Registerer // of gathered, under the label of the service
+	tracer   trace.Tracer
+	traces   *sdktrace.TracerProvider // nil: none are kept
+	unproven *prometheus.CounterVec   // reason
 	trusting prometheus.Counter
 	refusing prometheus.Counter
 	limiting *prometheus.CounterVec // result
@@ -160,8 +165,12 @@ func New(config Config, options Options) (*App, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: config.LogLevel}))
 	}
-	a := &App{config: config, options: options, registry: prometheus.NewRegistry()}
+	a := &App{config: config, options: options, gathered: prometheus.NewRegistry()}
+	a.registry = prometheus.WrapRegistererWith(prometheus.Labels{"service": config.ServiceName}, a.gathered)
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	promauto.With(a.registry).NewGauge(prometheus.GaugeOpts{
+		Name: "build_info", Help: "1, with the version that runs.", ConstLabels: prometheus.Labels{"version": options.Version},
+	}).Set(1)
 	a.unproven = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "signature_failures_total", Help: "Requests whose sender was not proven, by what was wrong.",
 	}, []string{"reason"})
@@ -176,6 +185,10 @@ func New(config Config, options Options) (*App, error) {
 	}, []string{"result"})
 	if err := a.firstCatalog(); err != nil {
 		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
+	}
+	var err error
+	if a.tracer, err = a.openTraces(context.Background()); err != nil {
+		return nil, err
 	}
 	if err := a.open(); err != nil {
 		a.Close()
@@ -195,7 +208,6 @@ func New(config Config, options Options) (*App, error) {
 	a.players = &progression.Cache{Redis: a.redis, Ledger: a.ledger}
 	a.mailbox = &mailbox.Mailbox{DB: a.db, Now: options.Now}
 	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return current().Board(name) }}
-	var err error
 	if a.ranking, err = leaderboard.NewRanking(a.redis, a.db, entries, config.CursorSecret); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("CURSOR_SECRET: %w", err)
@@ -254,7 +266,7 @@ func New(config Config, options Options) (*App, error) {
 		Rejected: a.rejected, Records: a.records, Sanctions: a.sanctions, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues,
 	}
 	a.cases = &pipeline.Cases{Records: a.records, Sanctions: a.sanctions, Metrics: metrics}
-	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry}.Handler()
+	a.edge = web.Router{Routes: a.routes(), Log: options.Log, Registerer: a.registry, Tracer: a.tracer}.Handler()
 	return a, nil
 }
 
@@ -292,13 +304,7 @@ func (a *App) open() (err error) {
 }
 
 // owner names this process on leases: on Kubernetes the host name is the pod's.
-func owner() string {
-	name, err := os.Hostname()
-	if err != nil {
-		name = "unknown"
-	}
-	return fmt.Sprintf("%s/%d", name, os.Getpid())
-}
+func owner() string { return fmt.Sprintf("%s/%d", hostname(), os.Getpid()) }
 
 // Close closes what New opened.
 func (a *App) Close() {
@@ -312,6 +318,11 @@ func (a *App) Close() {
 		ctx, stop := context.WithTimeout(context.Background(), drain)
 		defer stop()
 		a.warn("close the bus", closer.Close(ctx))
+	}
+	if a.traces != nil {
+		ctx, stop := context.WithTimeout(context.Background(), drain)
+		defer stop()
+		a.warn("close the traces", a.traces.Shutdown(ctx))
 	}
 }
 
@@ -431,7 +442,7 @@ func (a *App) serveOperations(ctx context.Context) error {
 		return fmt.Errorf("METRICS_ADDR: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gathered, promhttp.HandlerOpts{Registry: a.registry, EnableOpenMetrics: true}))
 	mux.Handle("GET /healthz", a.edge)
 	mux.Handle("GET /readyz", a.edge)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,9 @@ type Config struct {
 	ProgressionQueue string
 	CatalogFile      string
 	MetricsAddr      string
+	ServiceName      string  // the label of metrics, and the resource of traces
+	TracesEndpoint   string  // base URL of an OTLP receiver; empty: traces are not kept
+	TraceRatio       float64 // of the traces that begin here
 	LogLevel         slog.Level
 	Skew             time.Duration
 	Hold             time.Duration
@@ -49,7 +54,8 @@ type Config struct {
 func (c Config) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("bus", c.BusKind), slog.String("events_queue", c.EventsQueue), slog.String("progression_queue", c.ProgressionQueue),
-		slog.String("catalog", c.CatalogFile), slog.String("metrics_addr", c.MetricsAddr), slog.String("log_level", c.LogLevel.String()),
+		slog.String("catalog", c.CatalogFile), slog.String("metrics_addr", c.MetricsAddr), slog.String("service", c.ServiceName),
+		slog.Bool("traces", c.TracesEndpoint != ""), slog.Float64("trace_ratio", c.TraceRatio), slog.String("log_level", c.LogLevel.String()),
 		slog.Duration("skew", c.Skew), slog.Duration("hold", c.Hold), slog.Int("keys", len(c.Keys)),
 		slog.Bool("db_tls", c.DBTLS != nil), slog.Int("db_max_conns", c.DBMaxConns),
 	)
@@ -150,7 +156,10 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		Skew:             s.duration("SIGNATURE_SKEW", 5*time.Minute, time.Second, time.Hour),
 		Hold:             s.duration("BATCH_HOLD", DefaultHold, 0, invocationDeadline),
 		DBMaxConns:       s.number("DB_MAX_CONNS", store.DefaultMaxConns, 1, 10_000),
+		ServiceName:      s.text("OTEL_SERVICE_NAME", "liveops"),
+		TracesEndpoint:   s.text("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
 	}
+	s.traces(&c)
 	c.DBTLS = s.databaseTLS()
 	var err error
 	if c.RedisOneNode, err = strconv.ParseBool(s.text("REDIS_ONE_NODE", "false")); err != nil {
@@ -179,6 +188,22 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, errors.Join(s.problems...)
 	}
 	return c, nil
+}
+
+// traces reads what OpenTelemetry's own variables say, as its specification has them.
+// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+func (s *source) traces(c *Config) {
+	if !regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`).MatchString(c.ServiceName) {
+		s.problem("OTEL_SERVICE_NAME: %q is not a name of letters, digits and hyphens", c.ServiceName)
+	}
+	if u, err := url.Parse(c.TracesEndpoint); c.TracesEndpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		s.problem("OTEL_EXPORTER_OTLP_ENDPOINT: not the http:// or https:// URL of an OTLP receiver") // it may hold a password
+	}
+	text := s.text("OTEL_TRACES_SAMPLER_ARG", "1")
+	var err error
+	if c.TraceRatio, err = strconv.ParseFloat(text, 64); err != nil || !(c.TraceRatio >= 0 && c.TraceRatio <= 1) {
+		s.problem("OTEL_TRACES_SAMPLER_ARG: %q is not a share from 0 to 1", text)
+	}
 }
 
 func (s *source) databaseURL() string {

@@ -120,6 +120,11 @@ func TestConfigProblems(t *testing.T) {
 		"skew below":               {map[string]string{"SIGNATURE_SKEW": "0s"}, []string{"SIGNATURE_SKEW"}},
 		"hold below":               {map[string]string{"BATCH_HOLD": "-1s"}, []string{"BATCH_HOLD"}},
 		"no connection":            {map[string]string{"DB_MAX_CONNS": "0"}, []string{"DB_MAX_CONNS"}},
+		"traces to nowhere": {map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "alloy:4318", "OTEL_TRACES_SAMPLER_ARG": "101%", "OTEL_SERVICE_NAME": "The Gateway",
+		}, []string{"OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT", `OTEL_TRACES_SAMPLER_ARG: "101%"`}},
+		"more than all traces":     {map[string]string{"OTEL_TRACES_SAMPLER_ARG": "1.01"}, []string{"OTEL_TRACES_SAMPLER_ARG"}},
+		"no number of traces":      {map[string]string{"OTEL_TRACES_SAMPLER_ARG": "NaN"}, []string{"OTEL_TRACES_SAMPLER_ARG"}},
 		"a CA that is not there":   {map[string]string{"DB_TLS": filepath.Join(dir, "none.pem")}, []string{"DB_TLS: neither true, false, skip-verify nor a file of CA certificates: open"}},
 		"a CA that is none":        {map[string]string{"DB_TLS": file("ca.pem", "hush")}, []string{"DB_TLS: no CA certificate in "}},
 		"both a value and a file":  {map[string]string{"HMAC_SECRET_FILE": file("both", secret("file"))}, []string{"HMAC_SECRET and HMAC_SECRET_FILE are both set"}},

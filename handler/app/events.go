@@ -27,7 +27,7 @@ func (a *App) events(batch bool) web.Handler {
 			return err
 		}
 		answer, replayed, err := a.gateway.Accept(r.Context(), pipeline.Submission{
-			Key: c.key, Request: c.request, Route: route, Batch: batch, Traceparent: web.RecordOf(r.Context()).Traceparent,
+			Key: c.key, Request: c.request, Route: route, Batch: batch,
 		})
 		if errors.Is(err, fault.RedisUnavailable) {
 			a.refusing.Inc()

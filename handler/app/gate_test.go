@@ -215,7 +215,7 @@ func TestTheCatalogIsReloaded(t *testing.T) {
 
 func gauge(t *testing.T, a *App, name string) int {
 	t.Helper()
-	families, err := a.registry.Gather()
+	families, err := a.gathered.Gather()
 	require.NoError(t, err)
 	for _, f := range families {
 		if f.GetName() == name {

@@ -248,7 +248,7 @@ func registered(t *testing.T) served {
 	server := a.functions()
 	s := served{routes: a.routes(), bindings: map[string]string{}, maxBody: int(server.MaxBody), deadline: server.Deadline}
 	handler := server.Handler()
-	families, err := a.registry.Gather()
+	families, err := a.gathered.Gather()
 	require.NoError(t, err)
 	missing := regexp.MustCompile(`no data for the binding \\"(\w+)\\"`)
 	for _, family := range families {

@@ -30,7 +30,7 @@ const smallBody = 32 << 10
 // functions ties the queue and timer functions of functions/ to their stages.
 func (a *App) functions() *azfunc.Server {
 	server := &azfunc.Server{
-		Log: a.options.Log, Registerer: a.registry, HTTP: a.edge,
+		Log: a.options.Log, Registerer: a.registry, Tracer: a.tracer, Now: a.options.Now, HTTP: a.edge,
 		Deadline: invocationDeadline, Hold: a.config.Hold, Drain: drain, MaxBody: maxInvocation,
 	}
 	server.Queue("fairness", "messages", a.stage(a.fairness.Judge))

@@ -14,7 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"liveops/core/fault"
+	"liveops/core/tracing"
 )
 
 // Outcome is what a stage tells the log line of its invocation about what it did.
@@ -37,9 +40,13 @@ var lineKeys = []string{
 type function struct {
 	name string
 	held bool // the answer to a failure is held back
-	// run stores how often the batch's most delivered message was delivered as soon as it knows: a run that is left behind
-	// may do so later than it is asked.
-	run func(ctx context.Context, body []byte, deliveries *atomic.Int64) (Outcome, error)
+	run  func(ctx context.Context, body []byte, told *told) (Outcome, error)
+}
+
+// told is what a run tells of its invocation as soon as it knows: one that is left behind may do so later than it is asked.
+type told struct {
+	deliveries atomic.Int64 // of the batch's most delivered message
+	spans      atomic.Pointer[spans]
 }
 
 type result struct {
@@ -57,13 +64,14 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, f *function) {
 	// The host does not cancel what it gave up on, and a closed connection says nothing about the messages.
 	ctx, cancel := context.WithDeadline(withInvocationID(context.WithoutCancel(r.Context()), r), deadline)
 	defer cancel()
+	ctx = tracing.Continue(ctx, r.Header.Get("Traceparent"))
 
 	status, answer := http.StatusOK, `{"Outputs":{},"Logs":[],"ReturnValue":null}`
 	var res result
-	var deliveries atomic.Int64
+	var told told
 	body, err := s.read(w, r, deadline)
 	if err == nil {
-		res = s.run(ctx, f, body, &deliveries)
+		res = s.run(ctx, f, body, &told)
 	} else {
 		res = result{outcome: failed, err: err}
 	}
@@ -74,10 +82,13 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, f *function) {
 		}
 	}
 
-	took, hold := time.Since(start), s.hold(f, res, int(deliveries.Load()), time.Until(deadline))
-	s.invocations.WithLabelValues(f.name, res.outcome).Inc()
-	s.duration.WithLabelValues(f.name).Observe(took.Seconds())
-	s.line(ctx, r, f, res, took, hold) // before the wait, which a kill may end
+	if spans := told.spans.Load(); spans != nil {
+		ctx = trace.ContextWithSpan(ctx, spans.batch)
+		spans.end(res.err)
+	}
+	took, hold := time.Since(start), s.hold(f, res, int(told.deliveries.Load()), time.Until(deadline))
+	s.count(ctx, f, res, took)
+	s.line(ctx, f, res, took, hold) // before the wait, which a kill may end
 	if hold > 0 {
 		select {
 		case <-time.After(hold):
@@ -101,7 +112,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, deadline time.Time
 
 // run calls the stage on a goroutine of its own, so that neither a panic, nor runtime.Goexit, nor a context it ignores can
 // keep the answer from the host.
-func (s *Server) run(ctx context.Context, f *function, body []byte, deliveries *atomic.Int64) result {
+func (s *Server) run(ctx context.Context, f *function, body []byte, told *told) result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan result, 1)
@@ -113,7 +124,7 @@ func (s *Server) run(ctx context.Context, f *function, body []byte, deliveries *
 			}
 			done <- res
 		}()
-		attrs, err := f.run(ctx, body, deliveries)
+		attrs, err := f.run(ctx, body, told)
 		res = result{outcome: succeeded, attrs: attrs, err: err}
 		switch {
 		case err == nil:
@@ -146,7 +157,17 @@ func (s *Server) hold(f *function, res result, deliveries int, left time.Duratio
 	return max(0, min(Hold(s.Hold, deliveries), left))
 }
 
-func (s *Server) line(ctx context.Context, r *http.Request, f *function, res result, took, hold time.Duration) {
+func (s *Server) count(ctx context.Context, f *function, res result, took time.Duration) {
+	s.invocations.WithLabelValues(f.name, res.outcome).Inc()
+	tracing.Observe(ctx, s.duration.WithLabelValues(f.name), took.Seconds())
+	if res.err != nil {
+		s.faults.WithLabelValues(f.name, string(fault.CodeOf(res.err))).Inc()
+		return
+	}
+	s.success.WithLabelValues(f.name).SetToCurrentTime()
+}
+
+func (s *Server) line(ctx context.Context, f *function, res result, took, hold time.Duration) {
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("function", f.name),
@@ -154,7 +175,7 @@ func (s *Server) line(ctx context.Context, r *http.Request, f *function, res res
 		slog.String("outcome", res.outcome),
 		slog.Float64("duration_ms", milliseconds(took)),
 	}
-	if trace := TraceID(r.Header.Get("Traceparent")); trace != "" {
+	if trace := tracing.TraceID(ctx); trace != "" {
 		attrs = append(attrs, slog.String("trace_id", trace))
 	}
 	if res.err != nil {
@@ -217,26 +238,4 @@ func withInvocationID(ctx context.Context, r *http.Request) context.Context {
 		return ctx
 	}
 	return context.WithValue(ctx, invocationKey{}, id)
-}
-
-// TraceID is the trace id of a W3C traceparent header, empty when that is missing or not well formed.
-func TraceID(traceparent string) string {
-	const shape = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	if len(traceparent) < len(shape) {
-		return ""
-	}
-	if len(traceparent) > len(shape) && (traceparent[:2] == "00" || traceparent[len(shape)] != '-') {
-		return "" // only later versions may say more
-	}
-	for i := range len(shape) {
-		c := traceparent[i]
-		if dash := shape[i] == '-'; dash != (c == '-') || (!dash && (c < '0' || c > '9') && (c < 'a' || c > 'f')) {
-			return ""
-		}
-	}
-	trace, parent := traceparent[3:35], traceparent[36:52]
-	if traceparent[:2] == "ff" || strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
-		return ""
-	}
-	return trace
 }

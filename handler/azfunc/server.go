@@ -13,11 +13,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"liveops/core/fault"
+	"liveops/core/tracing"
 )
 
 // PortVariable names the environment variable in which the host passes the port to listen on.
@@ -38,8 +42,10 @@ const patience = time.Second
 type Server struct {
 	// Log gets one line per invocation. Its output must be stdout: the host takes every line on stderr for an error.
 	Log *slog.Logger
-	// Registerer takes function_invocations_total and function_duration_seconds; nil registers them nowhere.
+	// Registerer takes the metrics of invocations, function_…; nil registers them nowhere.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of every invocation, and of every message of a trace that is kept; nil makes none.
+	Tracer trace.Tracer
 	// HTTP answers whatever is neither an invocation nor the host's readiness check; nil answers 404.
 	HTTP http.Handler
 
@@ -55,6 +61,8 @@ type Server struct {
 	Hold time.Duration
 	// Drain is how long running requests have to finish after a shutdown began, 0 for DefaultDrain.
 	Drain time.Duration
+	// Now tells how long messages waited, by the clock of the broker; nil: time.Now.
+	Now func() time.Time
 	// MaxBody is the largest invocation that is read, in bytes, 0 for DefaultMaxBody. It must hold a whole batch, whose
 	// bodies the host inflates by a third.
 	MaxBody int64
@@ -62,26 +70,36 @@ type Server struct {
 	functions map[string]*function // by path
 
 	once        sync.Once
-	stopping    chan struct{} // closed when a shutdown begins
-	aborted     chan struct{} // closed when it can wait no longer
-	invocations *prometheus.CounterVec
-	duration    *prometheus.HistogramVec
+	stopping    chan struct{}            // closed when a shutdown begins
+	aborted     chan struct{}            // closed when it can wait no longer
+	invocations *prometheus.CounterVec   // function, outcome
+	faults      *prometheus.CounterVec   // function, code
+	duration    *prometheus.HistogramVec // function
+	age         *prometheus.HistogramVec // function
+	success     *prometheus.GaugeVec     // function
 }
 
 // Queue answers the invocations of a queue function, with the name of its folder in functions/ and of the trigger's binding.
 // The batch is never empty. An error, a panic or a missed deadline makes the host abandon the whole batch, nil makes it
 // complete the whole batch. ctx carries the deadline and the invocation id and does not end with the host's connection.
 func (s *Server) Queue(name, binding string, fn func(ctx context.Context, batch []Message) (Outcome, error)) {
-	s.add(name, &function{held: true, run: func(ctx context.Context, body []byte, deliveries *atomic.Int64) (Outcome, error) {
+	s.add(name, &function{held: true, run: func(ctx context.Context, body []byte, told *told) (Outcome, error) {
 		batch, err := decode(body, binding)
 		if err != nil {
 			return nil, err
 		}
-		most := 0
+		ctx = s.follow(ctx, name, batch, told)
+		most, oldest := 0, time.Time{}
 		for _, m := range batch {
 			most = max(most, m.DeliveryCount)
+			if !m.EnqueuedAt.IsZero() && (oldest.IsZero() || m.EnqueuedAt.Before(oldest)) {
+				oldest = m.EnqueuedAt
+			}
 		}
-		deliveries.Store(int64(most))
+		told.deliveries.Store(int64(most))
+		if !oldest.IsZero() {
+			tracing.Observe(ctx, s.age.WithLabelValues(name), max(0, s.Now().Sub(oldest).Seconds()))
+		}
 		about := Outcome{slog.Int("messages", len(batch)), slog.Int("deliveries", most)}
 		if len(batch) == 0 {
 			return about, nil
@@ -94,7 +112,9 @@ func (s *Server) Queue(name, binding string, fn func(ctx context.Context, batch 
 // Timer answers the invocations of a timer function. The schedule's status in the invocation is not read: it is missing or
 // unparsable too often. The host does not repeat a failed run before the next tick.
 func (s *Server) Timer(name string, fn func(ctx context.Context) (Outcome, error)) {
-	s.add(name, &function{run: func(ctx context.Context, _ []byte, _ *atomic.Int64) (Outcome, error) { return fn(ctx) }})
+	s.add(name, &function{run: func(ctx context.Context, _ []byte, told *told) (Outcome, error) {
+		return fn(s.follow(ctx, name, nil, told))
+	}})
 }
 
 func (s *Server) add(name string, f *function) {
@@ -132,6 +152,12 @@ func (s *Server) prepare() {
 	if s.MaxBody <= 0 {
 		s.MaxBody = DefaultMaxBody
 	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if s.Tracer == nil {
+		s.Tracer = noop.Tracer{}
+	}
 	s.stopping, s.aborted = make(chan struct{}), make(chan struct{})
 	metrics := promauto.With(s.Registerer)
 	s.invocations = metrics.NewCounterVec(prometheus.CounterOpts{
@@ -141,11 +167,28 @@ func (s *Server) prepare() {
 		Name: "function_duration_seconds", Help: "Time an invocation took, without the time its answer was held back.",
 		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 60},
 	}, []string{"function"})
+	s.faults = metrics.NewCounterVec(prometheus.CounterOpts{
+		Name: "function_faults_total", Help: "Invocations that failed, by the code of the fault.",
+	}, []string{"function", "code"})
+	s.age = metrics.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "function_message_age_seconds", Help: "How long the oldest message of a batch had been in its queue.",
+		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	}, []string{"function"})
+	s.success = metrics.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "function_last_success_timestamp_seconds", Help: "When an invocation by this host succeeded last, Unix time; 0: none did.",
+	}, []string{"function"})
 	for _, f := range s.functions {
 		for _, outcome := range []string{succeeded, failed, panicked, timedOut} {
 			s.invocations.WithLabelValues(f.name, outcome)
 		}
+		for _, code := range fault.Outages() { // a rate needs the 0 before the first
+			s.faults.WithLabelValues(f.name, string(code))
+		}
 		s.duration.WithLabelValues(f.name)
+		s.success.WithLabelValues(f.name)
+		if f.held {
+			s.age.WithLabelValues(f.name)
+		}
 	}
 }
 

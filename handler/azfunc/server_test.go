@@ -732,23 +732,3 @@ func TestLine16TheLastInvocationIDCounts(t *testing.T) {
 	require.Equal(t, []string{"host", "host", "host", "host", "host", "host", "", "", "", ""}, seen)
 	require.Empty(t, InvocationID(t.Context()))
 }
-
-func TestTraceID(t *testing.T) {
-	t.Parallel()
-	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-	for header, want := range map[string]string{
-		"00-" + trace + "-" + parent + "-01":                   trace,
-		"cc-" + trace + "-" + parent + "-01-what-comes-later":  trace,
-		"00-" + trace + "-" + parent + "-01-x":                 "",
-		"cc-" + trace + "-" + parent + "-01.x":                 "",
-		"ff-" + trace + "-" + parent + "-01":                   "",
-		"00-" + strings.Repeat("0", 32) + "-" + parent + "-01": "",
-		"00-" + trace + "-" + strings.Repeat("0", 16) + "-01":  "",
-		"00-" + strings.ToUpper(trace) + "-" + parent + "-01":  "",
-		"00_" + trace + "-" + parent + "-01":                   "",
-		"00-" + trace + "-" + parent:                           "",
-		"":                                                     "",
-	} {
-		require.Equal(t, want, TraceID(header), header)
-	}
-}

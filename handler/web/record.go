@@ -12,9 +12,8 @@ import (
 // Record is what the edge knows of a request and what its log line will say. It belongs to the goroutine that handles the
 // request.
 type Record struct {
-	RequestID   string
-	Traceparent string // the header as sent, empty when it is missing or not well formed
-	KeyID       string // set by whoever verified the signature
+	RequestID string
+	KeyID     string // set by whoever verified the signature
 
 	attrs []slog.Attr
 	err   error

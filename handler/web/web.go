@@ -17,8 +17,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"liveops/core/fault"
+	"liveops/core/tracing"
 	"liveops/handler/azfunc"
 )
 
@@ -40,7 +44,8 @@ type Route struct {
 type Router struct {
 	Routes     []Route
 	Log        *slog.Logger
-	Registerer prometheus.Registerer // takes gateway_requests_total and gateway_request_duration_seconds; nil: nowhere
+	Registerer prometheus.Registerer // takes the metrics of requests, gateway_…; nil: nowhere
+	Tracer     trace.Tracer          // makes a span of every request; nil: none
 	Now        func() time.Time      // nil: time.Now
 }
 
@@ -58,12 +63,15 @@ var methods = []string{
 
 // Handler is the table as one http.Handler. It panics when a pattern is not valid or two of them conflict.
 func (t Router) Handler() http.Handler {
-	e := &edge{mux: http.NewServeMux(), log: t.Log, now: t.Now}
+	e := &edge{mux: http.NewServeMux(), log: t.Log, now: t.Now, tracer: t.Tracer}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	if e.now == nil {
 		e.now = time.Now
+	}
+	if e.tracer == nil {
+		e.tracer = noop.Tracer{}
 	}
 	metrics := promauto.With(t.Registerer)
 	e.requests = metrics.NewCounterVec(prometheus.CounterOpts{
@@ -73,6 +81,12 @@ func (t Router) Handler() http.Handler {
 		Name: "gateway_request_duration_seconds", Help: "Time to answer an HTTP request, by route pattern.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, []string{"route"})
+	e.faults = metrics.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_faults_total", Help: "Requests that were refused or failed, by the code of the fault.",
+	}, []string{"code"})
+	for _, code := range fault.Outages() { // a rate needs the 0 before the first
+		e.faults.WithLabelValues(string(code))
+	}
 	for _, r := range t.Routes {
 		e.mux.Handle(strings.TrimSpace(r.Method+" "+r.Pattern), &entry{route: r})
 	}
@@ -91,21 +105,18 @@ type edge struct {
 	mux      *http.ServeMux
 	log      *slog.Logger
 	now      func() time.Time
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
+	tracer   trace.Tracer
+	requests *prometheus.CounterVec   // route, method, status
+	faults   *prometheus.CounterVec   // code
+	duration *prometheus.HistogramVec // route
 }
 
 func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := e.now()
-	record := &Record{
-		RequestID:   requestID(r.Header),
-		Traceparent: r.Header.Get("Traceparent"),
-	}
-	trace := azfunc.TraceID(record.Traceparent)
-	if trace == "" {
-		record.Traceparent = ""
-	}
-	r = r.WithContext(context.WithValue(r.Context(), recordKey{}, record))
+	record := &Record{RequestID: requestID(r.Header)}
+	ctx, span := e.tracer.Start(tracing.Continue(r.Context(), r.Header.Get("Traceparent")), "request", trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
+	r = r.WithContext(context.WithValue(ctx, recordKey{}, record))
 	answer := &answerWriter{ResponseWriter: w}
 	header := w.Header()
 	header.Set("X-Request-Id", record.RequestID)
@@ -141,7 +152,11 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		method = "OTHER"
 	}
 	e.requests.WithLabelValues(route.Pattern, method, strconv.Itoa(answer.status)).Inc()
-	e.duration.WithLabelValues(route.Pattern).Observe(took.Seconds())
+	tracing.Observe(ctx, e.duration.WithLabelValues(route.Pattern), took.Seconds())
+	if err != nil {
+		e.faults.WithLabelValues(string(code(err))).Inc()
+	}
+	describe(span, route, method, answer.status, err)
 	if !route.Quiet || answer.status >= http.StatusInternalServerError {
 		attrs := []slog.Attr{
 			slog.String("method", method), slog.String("route", route.Pattern), slog.Int("status", answer.status),
@@ -149,7 +164,7 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			slog.String("request_id", record.RequestID),
 		}
 		for _, more := range []slog.Attr{
-			slog.String("trace_id", trace), slog.String("key_id", record.KeyID),
+			slog.String("trace_id", tracing.TraceID(ctx)), slog.String("key_id", record.KeyID),
 			slog.String("invocation_id", azfunc.InvocationID(r.Context())), slog.String("stack", stack),
 		} {
 			if more.Value.String() != "" {
@@ -165,6 +180,22 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if cut {
 		panic(http.ErrAbortHandler) // closes the connection, and net/http does not log it
+	}
+}
+
+// describe puts on the span of a request what is known at its end. What a client did wrong is no error of the server's span.
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+func describe(span trace.Span, route Route, method string, status int, err error) {
+	if !span.IsRecording() {
+		return
+	}
+	span.SetName(method + " " + route.Pattern)
+	span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route.Pattern),
+		attribute.Int("http.response.status_code", status))
+	if status >= http.StatusInternalServerError {
+		tracing.Fail(span, err)
+	} else if err != nil {
+		span.SetAttributes(attribute.String("error.type", string(code(err))))
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/fault"
+	"liveops/core/tracing"
 	"liveops/handler/azfunc"
 )
 
@@ -290,7 +291,7 @@ func TestOneLinePerRequest(t *testing.T) {
 		Now: func() time.Time { clock = clock.Add(2500 * time.Microsecond); return clock },
 		Routes: []Route{{Method: "POST", Pattern: "/v1/players/{player}/x", Handler: func(w http.ResponseWriter, r *http.Request) error {
 			record := RecordOf(r.Context())
-			player, carried = r.PathValue("player"), record.Traceparent
+			player, carried = r.PathValue("player"), tracing.Traceparent(r.Context())
 			record.KeyID = "server"
 			record.Add(slog.Int("accepted", 3))
 			return JSON(w, 202, map[string]any{"accepted": 3})

@@ -81,26 +81,7 @@ func accept(b *testing.B, url string, key signing.Key, size int) float64 {
 	started := time.Now()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			body := benchBody(size)
-			request, err := http.NewRequest(http.MethodPost, url+path, bytes.NewReader(body))
-			if err != nil {
-				failed.Add(1)
-				continue
-			}
-			request.Header.Set("Content-Type", "application/json")
-			request.Header.Set("Idempotency-Key", signing.NewNonce())
-			if err := signing.SignHTTP(request, key, body, time.Now(), signing.NewNonce()); err != nil {
-				failed.Add(1)
-				continue
-			}
-			response, err := client.Do(request)
-			if err != nil {
-				failed.Add(1)
-				continue
-			}
-			_, _ = io.Copy(io.Discard, response.Body)
-			_ = response.Body.Close()
-			if response.StatusCode != http.StatusAccepted {
+			if !take(client, url+path, key, benchBody(size)) {
 				failed.Add(1)
 			}
 		}
@@ -108,6 +89,26 @@ func accept(b *testing.B, url string, key signing.Key, size int) float64 {
 	took := time.Since(started)
 	require.Zero(b, failed.Load(), "requests that were not accepted")
 	return float64(b.N*size) / took.Seconds()
+}
+
+// take says whether a signed request was accepted.
+func take(client *http.Client, url string, key signing.Key, body []byte) bool {
+	request, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", signing.NewNonce())
+	if err := signing.SignHTTP(request, key, body, time.Now(), signing.NewNonce()); err != nil {
+		return false
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusAccepted
 }
 
 // benchBody is a request of size new events, of 100 players in turn.
