@@ -192,7 +192,7 @@ func TestALostReceiver(t *testing.T) {
 // BenchmarkTracing measures events from request to rank with metrics only, and with 1 % and all of the traces kept and sent to a receiver
 // in this process. The three systems take turns, so that whatever else the machine does falls on all of them.
 func BenchmarkTracing(b *testing.B) {
-	const rounds, requests, size = 5, 400, 50
+	const rounds, requests, size = 6, 300, 50 // a multiple of the variants, so that each is first as often
 	variants := []struct{ name, share string }{{"metrics", ""}, {"traces-1%", "0.01"}, {"traces-100%", "1"}}
 	took := make([]time.Duration, len(variants))
 	systems := make([]*stack.Stack, len(variants))
@@ -211,16 +211,17 @@ func BenchmarkTracing(b *testing.B) {
 		require.NoError(b, err)
 		defer func() { require.NoError(b, system.Stop()) }()
 		systems[i] = system
+		load(b, system, requests, size) // connections, plans, players
+		require.Eventually(b, system.Idle, time.Minute, time.Millisecond)
 	}
+	b.ResetTimer()
 	for range b.N {
 		for round := range rounds {
 			for turn := range variants {
 				i := (turn + round) % len(variants)
 				began := time.Now()
 				load(b, systems[i], requests, size)
-				for !systems[i].Idle() {
-					time.Sleep(time.Millisecond)
-				}
+				require.Eventually(b, systems[i].Idle, time.Minute, time.Millisecond)
 				took[i] += time.Since(began)
 			}
 		}
