@@ -41,6 +41,7 @@ import (
 	"liveops/core/signing"
 	"liveops/core/store"
 	"liveops/handler/azfunc"
+	"liveops/handler/logging"
 	"liveops/handler/web"
 )
 
@@ -74,7 +75,7 @@ type Options struct {
 	Version string
 	Bus     Bus              // the in-memory broker for BUS_KIND=memory
 	Now     func() time.Time // the clock; nil: time.Now
-	Log     *slog.Logger     // nil: JSON lines on stdout, which the host keeps apart from errors
+	Log     *slog.Logger     // nil: handler/logging on stdout, which the host keeps apart from errors
 }
 
 // Bus is a broker as the stages use it.
@@ -163,7 +164,7 @@ func New(config Config, options Options) (*App, error) {
 		options.Now = time.Now
 	}
 	if options.Log == nil {
-		options.Log = slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: config.LogLevel}))
+		options.Log = logging.New(os.Stdout, config.LogLevel, options.Now)
 	}
 	a := &App{config: config, options: options, gathered: prometheus.NewRegistry()}
 	a.registry = prometheus.WrapRegistererWith(prometheus.Labels{"service": config.ServiceName}, a.gathered)
@@ -306,8 +307,9 @@ func (a *App) open() (err error) {
 // owner names this process on leases: on Kubernetes the host name is the pod's.
 func owner() string { return fmt.Sprintf("%s/%d", hostname(), os.Getpid()) }
 
-// Close closes what New opened.
+// Close closes what New opened. Its log may then leave nothing out any more.
 func (a *App) Close() {
+	defer logging.Flush(a.options.Log) //nolint:errcheck // there is no other place to say it
 	if a.db != nil {
 		a.warn("close the database", a.db.Close())
 	}
