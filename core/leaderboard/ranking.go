@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -61,6 +62,9 @@ type Ranking struct {
 	epoch    atomic.Int64
 	sqlReads chan struct{} // a place for each read that SQL may be at work on; nil: none
 }
+
+// Format prints no field: fmt would find the secret of the cursors.
+func (*Ranking) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "ranking") }
 
 const (
 	scriptRows     = 500 // rows one script call writes, which takes a few milliseconds in which Redis does nothing else

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -104,8 +105,8 @@ type Key struct {
 // String is the key's name: the secret is never printed.
 func (k Key) String() string { return "receipt key " + k.ID }
 
-// GoString is String.
-func (k Key) GoString() string { return k.String() }
+// Format prints String, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue is String.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
@@ -143,6 +144,9 @@ type Keys struct {
 	checkers checkers
 	public   []jose.JSONWebKey
 }
+
+// Format prints no key.
+func (*Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "receipt keys") }
 
 // checkers finds what checks a signature by the kid, which alone decides the algorithm.
 type checkers map[string]checker

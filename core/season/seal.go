@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -55,8 +56,8 @@ type Key struct {
 // String says what it is: the secret is never printed.
 func (Key) String() string { return "archive key" }
 
-// GoString is String.
-func (k Key) GoString() string { return k.String() }
+// Format prints String, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue is String.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -138,6 +139,9 @@ type App struct {
 	sessions    *pipeline.Sessions
 	exports     *pipeline.Exports
 }
+
+// Format prints no field: fmt would find the secrets of the configuration.
+func (*App) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "application") }
 
 // Run serves until ctx ends, then drains. It listens where the Functions host told it to.
 func Run(ctx context.Context, getenv func(string) string, options Options) error {
