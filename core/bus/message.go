@@ -19,7 +19,7 @@ func check(messages []Message, most int) error {
 			return fault.EventTooLarge.Errorf("a message has %d bytes, at most %d are sent", len(m.Body), most)
 		}
 		if len(m.ID) > MaxID {
-			return fmt.Errorf("message id %q has %d characters, at most %d are sent", m.ID, len(m.ID), MaxID)
+			return fmt.Errorf("a message id has %d characters, at most %d are sent", len(m.ID), MaxID)
 		}
 	}
 	return nil

@@ -134,7 +134,7 @@ func (l *Ladder) attempt(
 	for i, t := range turns {
 		known, err := decode(states[i])
 		if err != nil {
-			return nil, fmt.Errorf("what is known of player %s: %w", t.player, err)
+			return nil, fmt.Errorf("what is known of a player: %w", err)
 		}
 		if t.play(p, known, l.Now(), decisions) {
 			changed = append(changed, t)

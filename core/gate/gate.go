@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -194,7 +195,7 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 	}
 	for _, p := range e.Players {
 		if !event.ValidPlayerID(p.ID) {
-			return Pass{}, fmt.Errorf("enter: %q cannot be a player's id", p.ID) // it would break out of its hash tag
+			return Pass{}, errors.New("enter: no player can have that id") // it would break out of its hash tag
 		}
 	}
 	key, limited, err := keyPolicy(game.Fairness, e.KeyID, e.KeyClass)
@@ -205,7 +206,7 @@ func (g *Gate) Enter(ctx context.Context, e Entry) (Pass, error) {
 		return Pass{}, fmt.Errorf("enter: a session's key speaks for one player, not for %d", len(e.Players))
 	}
 	if strings.ContainsAny(e.KeyID, "{}") {
-		return Pass{}, fmt.Errorf("enter: %q cannot be a key's id", e.KeyID)
+		return Pass{}, errors.New("enter: no key can have that id")
 	}
 	now, token := clock(g.Now), rand.Text()
 	pass := Pass{token: token}
@@ -363,7 +364,7 @@ func (g *Gate) Leave(ctx context.Context, pass Pass, l Leaving) error {
 // ones: neither shortens the other. A block must end; for one that should not, choose a distant end.
 func (g *Gate) Block(ctx context.Context, player string, b Block) error {
 	if !event.ValidPlayerID(player) || b.Until.IsZero() {
-		return fmt.Errorf("block %q until %s: a player and an end are needed", player, b.Until)
+		return errors.New("block: a player and an end are needed")
 	}
 	left := b.Until.Sub(clock(g.Now)).Milliseconds()
 	if left <= 0 {
@@ -389,7 +390,7 @@ func (g *Gate) Revoke(ctx context.Context, generations map[string]int64) error {
 	var calls []call
 	for player, generation := range generations {
 		if !event.ValidPlayerID(player) {
-			return fmt.Errorf("revoke: %q cannot be a player's id", player)
+			return errors.New("revoke: no player can have that id")
 		}
 		calls = append(calls, call{revokeScript, []string{playerKey(player, "session")}, []any{generation, sessionFor.Milliseconds()}})
 	}

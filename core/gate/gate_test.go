@@ -681,7 +681,7 @@ func TestKeysHaveRates(t *testing.T) {
 			require.True(t, pass.Key.Admits(9_999))
 		}
 		_, err := newFixture(rdb).Enter(t.Context(), gate.Entry{KeyID: "no}key", Nonce: "n"})
-		require.ErrorContains(t, err, "no}key")
+		require.ErrorContains(t, err, "no key can have that id")
 	})
 }
 

@@ -117,6 +117,6 @@ func TestASessionIsRuledOnAsOthers(t *testing.T) {
 		several.Players = append(several.Players, player("bob", 0))
 		_, err = f.Enter(ctx, several)
 		require.ErrorContains(t, err, "speaks for one player, not for 2")
-		require.ErrorContains(t, f.Revoke(ctx, map[string]int64{"a}b": 1}), "cannot be a player's id")
+		require.ErrorContains(t, f.Revoke(ctx, map[string]int64{"a}b": 1}), "no player can have that id")
 	})
 }

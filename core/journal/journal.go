@@ -46,7 +46,7 @@ func (j *Journal) Record(ctx context.Context, events []event.Accepted) error {
 	for _, e := range sorted {
 		body, err := e.Encode()
 		if err != nil {
-			return fmt.Errorf("record event %s: %w", e.Identity(), err)
+			return fmt.Errorf("record an event: %w", err)
 		}
 		if size+len(body) > statementMax && len(rows) > 0 {
 			if err := write(); err != nil {

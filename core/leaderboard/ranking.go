@@ -442,11 +442,11 @@ func appendTime(to []byte, at time.Time) []byte {
 
 func splitMember(member string) (time.Time, string, error) {
 	if len(member) <= timeWidth {
-		return time.Time{}, "", fmt.Errorf("member %q is too short", member)
+		return time.Time{}, "", errors.New("a member is too short")
 	}
 	ms, err := strconv.ParseInt(member[:timeWidth], 16, 64)
 	if err != nil {
-		return time.Time{}, "", fmt.Errorf("member %q: %w", member, err)
+		return time.Time{}, "", errors.New("a member does not begin with a time")
 	}
 	return time.UnixMilli(ms).UTC(), member[timeWidth:], nil
 }

@@ -95,7 +95,7 @@ func (r *Ranking) Resume(ctx context.Context) error {
 	var problems []error
 	for _, player := range players {
 		if err := r.finish(ctx, player); err != nil {
-			problems = append(problems, fmt.Errorf("hide or show player %s: %w", player, err))
+			problems = append(problems, fmt.Errorf("hide or show a player: %w", err))
 		}
 	}
 	return errors.Join(problems...)

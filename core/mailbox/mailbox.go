@@ -286,7 +286,7 @@ func get(ctx context.Context, q store.Queries, player, id, lock string) (Mail, e
 	case err != nil:
 		return Mail{}, fmt.Errorf("read mail: %w", err)
 	case len(found) == 0:
-		return Mail{}, fault.MailNotFound.Errorf("player %q has no such mail", player)
+		return Mail{}, fault.MailNotFound.Errorf("the player has no such mail")
 	}
 	return found[0], nil
 }

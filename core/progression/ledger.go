@@ -418,7 +418,7 @@ func (l *Ledger) Player(ctx context.Context, id string) (State, error) {
 		return State{}, fmt.Errorf("read player: %w", err)
 	}
 	if !found {
-		return State{}, fault.PlayerNotFound.Errorf("no event of player %q has had an effect", id)
+		return State{}, fault.PlayerNotFound.Errorf("no event of the player has had an effect")
 	}
 	return s, nil
 }

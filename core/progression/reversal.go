@@ -146,9 +146,9 @@ func turned(ctx context.Context, tx *store.Tx, undo event.Accepted, eventID stri
 	case err != nil:
 		return 0, nil, false, fmt.Errorf("read what is to be reversed: %w", err)
 	case !found:
-		return 0, nil, false, fault.EventNotFound.Errorf("event %q of player %q has had no effect", eventID, undo.PlayerID)
+		return 0, nil, false, fault.EventNotFound.Errorf("the event has had no effect for the player")
 	case reversal:
-		return 0, nil, false, fault.NotReversible.Errorf("event %q is itself a reversal", eventID)
+		return 0, nil, false, fault.NotReversible.Errorf("the event is itself a reversal")
 	}
 	return xp, wishes, repeated, nil
 }
@@ -171,7 +171,7 @@ func (l *Ledger) Reversal(ctx context.Context, player, eventID string) (Reversal
 	err := l.DB.Row(ctx, query, []any{player, eventID}, &r.ID, &r.Actor, &r.Reason, &at)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return Reversal{}, fault.EventNotFound.Errorf("event %q of player %q was not reversed", eventID, player)
+		return Reversal{}, fault.EventNotFound.Errorf("the event was not reversed")
 	case err != nil:
 		return Reversal{}, fmt.Errorf("read reversal: %w", err)
 	}

@@ -56,7 +56,7 @@ func Get(ctx context.Context, db *store.DB, playerID, eventID string) (Stored, e
 	err := db.Row(ctx, query, []any{playerID, eventID}, &s.Token, &reversed)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return Stored{}, fault.ReceiptNotFound.Errorf("event %q of player %q has no receipt", eventID, playerID)
+		return Stored{}, fault.ReceiptNotFound.Errorf("the event has no receipt")
 	case err != nil:
 		return Stored{}, fmt.Errorf("read receipt: %w", err)
 	}

@@ -179,7 +179,7 @@ func find(ctx context.Context, q store.Queries, board, window, player string) (H
 	case h.Kept < h.Entries:
 		err = h.purged()
 	default:
-		err = fault.NotRanked.Errorf("player %s is not ranked in window %s of board %s", player, window, board)
+		err = fault.NotRanked.Errorf("the player is not ranked in window %s of board %s", window, board)
 	}
 	return Header{}, Row{}, err
 }

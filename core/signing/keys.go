@@ -53,6 +53,14 @@ type Key struct {
 	Generation int64     // it is revoked when the player is in a later one, which is not known here
 }
 
+// Name is the id as it may be logged: that of a session's key would name the player.
+func (k Key) Name() string {
+	if k.Class == Session {
+		return sessionPrefix + "*"
+	}
+	return k.ID
+}
+
 // Secret is the secret of an HMAC, at least 32 bytes. However it is printed, logged or marshalled, it does not show.
 type Secret []byte
 

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +57,7 @@ func number(text string, digits int) (int64, bool) {
 func (k *Keyring) SessionKey(s SessionID) (Key, error) {
 	id := s.KeyID()
 	if read, ok := ParseSessionID(id); !ok || !read.Expires.Equal(s.Expires) {
-		return Key{}, fmt.Errorf("derive the key of a session: %q cannot be its id", id)
+		return Key{}, errors.New("derive the key of a session: no key can have that id")
 	}
 	key, known := k.Find(id)
 	if !known {

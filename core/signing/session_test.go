@@ -32,7 +32,7 @@ func TestSessionKeysThatCannotBe(t *testing.T) {
 		bad := good
 		change(&bad)
 		_, err := ring.SessionKey(bad)
-		require.ErrorContains(t, err, "cannot be its id", "%+v", bad)
+		require.ErrorContains(t, err, "no key can have that id", "%+v", bad)
 	}
 	_, err = ring.SessionKey(good)
 	require.NoError(t, err)

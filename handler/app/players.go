@@ -124,7 +124,7 @@ func (a *App) inventory(w http.ResponseWriter, r *http.Request, c caller) error 
 func playerID(r *http.Request) (string, error) {
 	player := r.PathValue("player")
 	if !event.ValidPlayerID(player) {
-		return "", fault.PlayerNotFound.Errorf("%q is not a player id", player)
+		return "", fault.PlayerNotFound.Errorf("no player can have that id")
 	}
 	return player, nil
 }

@@ -177,7 +177,7 @@ func (a *App) verify(r *http.Request, limit int64, classes []signing.Class) (cal
 	if err != nil {
 		return caller{}, err
 	}
-	web.RecordOf(r.Context()).KeyID = key.ID
+	web.RecordOf(r.Context()).KeyID = key.Name()
 	if !slices.Contains(classes, key.Class) {
 		return caller{}, fault.OutOfScope.Errorf("a key of class %s may not do this", key.Class)
 	}

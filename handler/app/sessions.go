@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -91,7 +92,7 @@ func (a *App) tellSession(w http.ResponseWriter, answer gate.Answer, replayed bo
 	}
 	s, ok := signing.ParseSessionID(m.KeyID)
 	if !ok {
-		return fault.Unexpected.Errorf("the stored answer names the key %q", m.KeyID)
+		return errors.New("the stored answer names no key of a session")
 	}
 	key, err := a.keyring.Load().SessionKey(s)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // request.
 type Record struct {
 	RequestID string
-	KeyID     string // set by whoever verified the signature
+	KeyID     string // as it may be logged; set by whoever verified the signature
 
 	attrs []slog.Attr
 	err   error
