@@ -211,6 +211,11 @@ func TestWhatFollowsFromAnAlertIsMuted(t *testing.T) {
 			slices.Concat(slowMySQL, follows),
 		},
 		{
+			"MySQL is away, and only warnings follow",
+			[]string{"MySQLDown", "SignatureFailuresHigh"},
+			[]string{"GatewayErrorBudgetSlowBurn", "DeadLetters", "WindowCloseFailing", "ErasuresFailing", "PodsNotReady"},
+		},
+		{
 			"Redis is away",
 			[]string{"RedisDown", "MySQLSlowQueries", "ArchiveMismatch", "LedgerDrift", "IngressCertificateExpires"},
 			slices.Concat(fullRedis, follows),
