@@ -359,3 +359,29 @@ func TestNoMistakeStaysUnnoticed(t *testing.T) {
 		}
 	}
 }
+
+func TestPlaybooks(t *testing.T) {
+	t.Parallel()
+	for name := range alerts(t) {
+		require.FileExists(t, filepath.Join("../../docs/playbooks", name+".md"))
+	}
+}
+
+func TestAlertsLeadToDashboards(t *testing.T) {
+	t.Parallel()
+	var there []string
+	paths, err := filepath.Glob("dashboards/*.json")
+	require.NoError(t, err)
+	for _, path := range paths {
+		var dashboard struct {
+			UID string `yaml:"uid"`
+		}
+		read(t, path, &dashboard)
+		there = append(there, "https://grafana.liveops.example.com/d/"+dashboard.UID)
+	}
+	for name, alert := range alerts(t) {
+		if url := alert.Annotations["dashboard_url"]; url != "" {
+			require.Contains(t, there, url, name)
+		}
+	}
+}
