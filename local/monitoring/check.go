@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	matchers "github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -67,7 +68,7 @@ func (c *check) selector(s *parser.VectorSelector) labels {
 		return nil // complained of where it is recorded
 	}
 	for _, m := range s.LabelMatchers {
-		if m.Name == matchers.MetricName {
+		if m.Name == model.MetricNameLabel {
 			continue
 		}
 		values, is := of[m.Name]

@@ -19,9 +19,16 @@ type Dashboard struct {
 	UID, Title, Description string
 	Tags                    []string
 	SchemaVersion           int
-	Links                   []struct{ Title, Type, URL string }
+	Links                   []Link
 	Templating              struct{ List []Variable }
 	Panels                  []Panel
+}
+
+// Link leads from a dashboard to others that have a tag, or to a page.
+type Link struct {
+	Type, URL             string
+	Tags                  []string
+	IncludeVars, KeepTime bool
 }
 
 // Variable is what a reader of a dashboard chooses.

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,30 @@ func TestNames(t *testing.T) {
 		wrong = append(wrong, exposed.Check(q)...)
 	}
 	require.Empty(t, wrong, "%s", strings.Join(wrong, "\n"))
+}
+
+// TestPlaybooksByPanel finds every alert on a panel that shows what it is about, and no alert there that is never raised.
+func TestPlaybooksByPanel(t *testing.T) {
+	t.Parallel()
+	rules, err := monitoring.Rules(filepath.Join(assets, "rules"))
+	require.NoError(t, err)
+	raised := map[string]bool{}
+	for _, r := range rules {
+		if r.Alert != "" {
+			raised[r.Alert] = true
+		}
+	}
+	dashboards, err := monitoring.Dashboards(filepath.Join(assets, "dashboards"))
+	require.NoError(t, err)
+	shown := map[string]bool{}
+	for _, d := range dashboards {
+		for _, p := range d.Panels {
+			for _, name := range regexp.MustCompile(`/docs/playbooks/(\w+)\.md`).FindAllStringSubmatch(p.Description, -1) {
+				shown[name[1]] = true
+			}
+		}
+	}
+	require.Equal(t, slices.Sorted(maps.Keys(raised)), slices.Sorted(maps.Keys(shown)))
 }
 
 // servers gives the URLs of a MySQL and a Redis, without which their exporters have little to say.
