@@ -21,7 +21,7 @@ func TestCheck(t *testing.T) {
 		{Record: "queue:endless", Expr: "queue:endless or queue:age:max"},
 		{Alert: "Old", Expr: "queue:age:max > 120", Labels: map[string]string{"severity": "critical"}},
 	})
-	require.NoError(t, exposed.Scraped(monitoring.Job{Names: []string{"gateway"}, Target: []string{"pod"}}, strings.NewReader(`
+	require.NoError(t, exposed.Scraped(monitoring.Job{Names: []string{"gateway"}, Target: []string{"pod"}, Closed: []string{"state", "outcome"}}, strings.NewReader(`
 # TYPE age gauge
 age{queue="events",state="active"} 1
 age{queue="events",state="dead"} 0
@@ -37,7 +37,7 @@ duration_seconds_count{route="/a"} 1
 pause_seconds{quantile="0.5"} 1
 pause_seconds_sum 1
 pause_seconds_count 1
-`), "route"))
+`)))
 	require.NoError(t, exposed.List(monitoring.Job{Names: []string{"keda"}, Target: []string{"namespace"}}, strings.NewReader("# source\nscaler_errors_total{scaler}\nscaler_active\n")))
 
 	for _, test := range []struct{ query, wrong string }{
@@ -67,6 +67,7 @@ pause_seconds_count 1
 		{`age{queues="events"}`, "age has no label queues"},
 		{`absent(age{service="a"})`, "age has no label service"},
 		{`age{state="alive"}`, `age never has state="alive"`},
+		{`requests_total{outcome="none"}`, `requests_total never has outcome="none"`},
 		{`up{job="kedaa"}`, `up never has job="kedaa"`},
 		{`scaler_active{job="gateway"}`, `scaler_active never has job="gateway"`},
 		{`sum by (queues) (age)`, "there is no label queues"},

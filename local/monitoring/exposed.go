@@ -35,6 +35,7 @@ type Line struct {
 type Job struct {
 	Names  []string // values of the label job
 	Target []string // labels of the target beside job and instance
+	Closed []string // labels that have no values but those that a scrape shows
 }
 
 // NewExposed begins with what Prometheus makes itself. An alert has the labels of its rule, and those of what it found.
@@ -90,8 +91,8 @@ func (x *Exposed) reachable(job Job) {
 	}
 }
 
-// Scraped adds what a target answered. The labels named open have more values than were seen.
-func (x *Exposed) Scraped(job Job, answer io.Reader, open ...string) error {
+// Scraped adds what a target answered.
+func (x *Exposed) Scraped(job Job, answer io.Reader) error {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(answer)
 	if err != nil {
@@ -112,8 +113,8 @@ func (x *Exposed) Scraped(job Job, answer io.Reader, open ...string) error {
 				bounds[strconv.FormatFloat(b.GetUpperBound(), 'g', -1, 64)] = true
 			}
 		}
-		for _, label := range open {
-			if _, is := own[label]; is {
+		for label := range own {
+			if !slices.Contains(job.Closed, label) {
 				own[label] = nil
 			}
 		}
