@@ -382,7 +382,7 @@ func ladder(rules object) {
 	each := rules["additionalProperties"]
 	known := object{}
 	for name := range Rules() {
-		known[name] = object{"allOf": []any{each, object{"properties": object{"verdict": object{"enum": choices(name)}}}}}
+		known[name] = object{"allOf": []any{each, object{"properties": object{"verdict": object{"enum": Verdicts(name)}}}}}
 	}
 	rules["properties"], rules["additionalProperties"] = known, false
 	rules["propertyNames"] = object{"enum": slices.Sorted(maps.Keys(Rules()))}

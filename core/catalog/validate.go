@@ -72,8 +72,8 @@ func Rules() map[string]Rule {
 	}
 }
 
-// choices is the verdicts a rule leaves to the catalog. Only hard rules deny: statistics may flag or shadow.
-func choices(rule string) []string {
+// Verdicts is those that a rule leaves to the catalog. Only hard rules deny: statistics may flag or shadow.
+func Verdicts(rule string) []string {
 	switch fault.Code(rule) {
 	case fault.ImpossibleValue:
 		return []string{"deny"}
@@ -630,7 +630,7 @@ func (v *validation) rules() {
 			rule.After = standard.After
 		}
 		v.oneOf(path+".mode", rule.Mode, modes()...)
-		v.oneOf(path+".verdict", rule.Verdict, choices(name)...)
+		v.oneOf(path+".verdict", rule.Verdict, Verdicts(name)...)
 		v.between(path+".points", int64(rule.Points), 0, 1000)
 		switch {
 		case standard.Limit == 0:

@@ -25,9 +25,10 @@ const (
 	Deny     Verdict = "deny"     // it is dropped and the player is blocked
 )
 
-func (v Verdict) strength() int {
-	return slices.Index([]Verdict{Allow, Flag, Shadow, Throttle, Deny}, v)
-}
+// Verdicts lists all, weakest first.
+func Verdicts() []Verdict { return []Verdict{Allow, Flag, Shadow, Throttle, Deny} }
+
+func (v Verdict) strength() int { return slices.Index(Verdicts(), v) }
 
 // drops says that an event with this verdict has no effect.
 func (v Verdict) drops() bool { return v == Throttle || v == Deny }
@@ -35,8 +36,12 @@ func (v Verdict) drops() bool { return v == Throttle || v == Deny }
 // The modes of a rule.
 const (
 	enforce = "enforce"
+	observe = "shadow"
 	off     = "off"
 )
+
+// Modes lists those in which a rule finds something.
+func Modes() []string { return []string{enforce, observe} }
 
 // Finding is one limit that an event broke.
 type Finding struct {

@@ -33,6 +33,22 @@ func rules() []rule {
 	}
 }
 
+// Codes lists the rules of the ladder.
+func Codes() []fault.Code {
+	var codes []fault.Code
+	for _, r := range rules() {
+		codes = append(codes, r.code)
+	}
+	return codes
+}
+
+// Dropping lists the rules of the ladder that a catalog may let drop events.
+func Dropping() []fault.Code {
+	return slices.DeleteFunc(Codes(), func(c fault.Code) bool {
+		return !slices.ContainsFunc(catalog.Verdicts(string(c)), func(v string) bool { return Verdict(v).drops() })
+	})
+}
+
 // Ladder judges events by the rules of the catalog. What it knows of a player is bounded, see features; when that is lost, events
 // are judged with less history, and one that is delivered again may be judged anew.
 //

@@ -300,6 +300,11 @@ func TestEveryRuleHasSettings(t *testing.T) {
 }
 
 // The strongest finding that is enforced decides, and findings in shadow mode never do: taking them away changes no verdict.
+func TestOnlyHardRulesDrop(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []fault.Code{fault.ImpossibleValue, fault.MinimumInterval, fault.ScoreVelocity}, Dropping())
+}
+
 func TestLattice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {

@@ -258,3 +258,8 @@ func Codes() []Code {
 	slices.Sort(codes)
 	return codes
 }
+
+// Codes lists the codes of a kind in order of name.
+func (k Kind) Codes() []Code {
+	return slices.DeleteFunc(Codes(), func(c Code) bool { return c.Kind() != k })
+}

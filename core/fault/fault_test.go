@@ -94,6 +94,19 @@ func TestIs(t *testing.T) {
 	require.Equal(t, `nobody called "x"`, fault.Of(err).Detail)
 }
 
+func TestCodesOfAKind(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []fault.Code{fault.CoolingDown, fault.DailyCap, fault.MinimumInterval, fault.RateExceeded}, fault.RateLimited.Codes())
+	sum := 0
+	for kind := fault.Internal; kind <= fault.Unavailable; kind++ {
+		for _, code := range kind.Codes() {
+			require.Equal(t, kind, code.Kind())
+			sum++
+		}
+	}
+	require.Len(t, fault.Codes(), sum)
+}
+
 func TestWrapKeepsTheCause(t *testing.T) {
 	t.Parallel()
 	err := error(fault.DatabaseUnavailable.Wrap(io.ErrUnexpectedEOF, "try again").After(3 * time.Second))

@@ -58,7 +58,7 @@ func (e *Erasures) Run(ctx context.Context) (erased int, err error) {
 	for _, player := range due {
 		result, err := e.run(ctx, player)
 		if err != nil {
-			result = "failed"
+			result = erasureFailed
 			problems = append(problems, nameless(err, player))
 			problems = append(problems, nameless(e.Requests.Postpone(ctx, player), player))
 		}
@@ -67,7 +67,7 @@ func (e *Erasures) Run(ctx context.Context) (erased int, err error) {
 		}
 		e.Metrics.Erasures.WithLabelValues(result).Inc()
 		e.Log.Info("erasure", slog.String("result", result))
-		if result == "erased" {
+		if result == erasureErased {
 			erased++
 		}
 	}
@@ -89,13 +89,13 @@ func (e *Erasures) run(ctx context.Context, player string) (result string, err e
 	case err != nil:
 		return "", err
 	case left:
-		return "left", nil
+		return erasureLeft, nil
 	case first:
-		return "erased", nil
+		return erasureErased, nil
 	case forgotten:
-		return "forgotten", nil
+		return erasureForgotten, nil
 	}
-	return "repeated", nil
+	return erasureRepeated, nil
 }
 
 // pass erases what there is. Rankings come before sanctions: whoever is hidden is so until he has no entry. left says that

@@ -35,6 +35,7 @@ import (
 
 	"liveops/core/bus"
 	"liveops/core/event"
+	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/rejected"
 	"liveops/core/tracing"
@@ -52,6 +53,7 @@ type Metrics struct {
 	CasesOpened        prometheus.Counter
 	ProgressionEvents  *prometheus.CounterVec // result
 	ReceiptsIssued     prometheus.Counter
+	Reversals          prometheus.Counter
 	RewardsGranted     *prometheus.CounterVec // delivery
 	MailsClaimed       prometheus.Counter
 	LeaderboardUpdates prometheus.Counter
@@ -65,6 +67,37 @@ type Metrics struct {
 	Erasures           *prometheus.CounterVec // result
 }
 
+// The values of labels.
+const (
+	eventApplied  = "applied"
+	eventRepeated = "repeated"
+	eventInvalid  = "invalid"
+
+	rewardInLedger  = "ledger"
+	rewardInMailbox = "mailbox"
+
+	letterRedriven = "redriven"
+	letterGivenUp  = "given-up"
+
+	erasureErased    = "erased"
+	erasureRepeated  = "repeated"
+	erasureForgotten = "forgotten"
+	erasureLeft      = "left"
+	erasureFailed    = "failed"
+)
+
+// dropping lists why accepted events have no effect.
+func dropping() []fault.Code { return append(fairness.Dropping(), fault.MessageInvalid) }
+
+// texts gives a closed set as the values of a label.
+func texts[T ~string](set []T) []string {
+	values := make([]string, len(set))
+	for i, member := range set {
+		values[i] = string(member)
+	}
+	return values
+}
+
 // NewMetrics registers the metrics of the path.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	f := promauto.With(registerer)
@@ -74,22 +107,37 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
-	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		v := f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		for _, value := range values {
+			v.WithLabelValues(value) // a rate needs the 0 before the first
+		}
+		return v
+	}
+	flags := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "anomaly_flags_total", Help: "Limits that events broke, by rule and the rule's mode.",
+	}, []string{"rule", "mode"})
+	for _, rule := range fairness.Codes() {
+		for _, mode := range fairness.Modes() {
+			flags.WithLabelValues(string(rule), mode)
+		}
 	}
 	return &Metrics{
-		Dropped:      vector("dropped_events_total", "Accepted events that had no effect, by reason.", "reason"),
-		AnomalyFlags: vector("anomaly_flags_total", "Limits that events broke, by rule and the rule's mode.", "rule", "mode"),
-		Decisions:    vector("fairness_decisions_total", "Verdicts of the fairness ladder.", "verdict"),
+		Dropped:      vector("dropped_events_total", "Accepted events that had no effect, by reason.", "reason", texts(dropping())...),
+		AnomalyFlags: flags,
+		Decisions:    vector("fairness_decisions_total", "Verdicts of the fairness ladder.", "verdict", texts(fairness.Verdicts())...),
 		DecisionTime: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "fairness_decision_seconds", Help: "Time it took to judge a batch.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
-		CasesOpened:       counter("cases_opened_total", "Cases opened by the rules or by operators."),
-		ProgressionEvents: vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result"),
-		ReceiptsIssued:    counter("receipts_issued_total", "Receipts signed and stored."),
+		CasesOpened: counter("cases_opened_total", "Cases opened by the rules or by operators."),
+		ProgressionEvents: vector("progression_events_total", "Events that reached progression: applied, repeated or invalid.", "result",
+			eventApplied, eventRepeated, eventInvalid),
+		ReceiptsIssued: counter("receipts_issued_total", "Receipts signed and stored."),
+		Reversals:      counter("reversals_total", "Events whose effect operators took back."),
 		RewardsGranted: vector("rewards_granted_total",
-			"Rewards of places in windows that were granted at once (ledger) or sent to be claimed (mailbox).", "delivery"),
+			"Rewards of places in windows that were granted at once (ledger) or sent to be claimed (mailbox).", "delivery",
+			rewardInLedger, rewardInMailbox),
 		MailsClaimed:       counter("mails_claimed_total", "Mails whose reward was claimed."),
 		LeaderboardUpdates: counter("leaderboard_updates_total", "Entries projected to the rankings."),
 		EventToRank: f.NewHistogram(prometheus.HistogramOpts{
@@ -98,7 +146,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}),
 		WindowCloses:   counter("window_closes_total", "Steps of windows from open to purged."),
 		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
-		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate"),
+		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate", letterRedriven, letterGivenUp),
 		LedgerDrift: gauge("ledger_drift_players",
 			"Players of the last sample whose balances are not the sum of their ledger rows."),
 		LeaderboardDrift: gauge("leaderboard_drift_entries",
@@ -107,7 +155,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			"Entries of the archives made last that were served otherwise before."),
 		Erasures: vector("erasures_total",
 			"Passes over players who are to be forgotten: the first to leave nothing (erased), later ones (repeated), the last (forgotten), and those that have to come again (left, failed).",
-			"result"),
+			"result", erasureErased, erasureRepeated, erasureForgotten, erasureLeft, erasureFailed),
 	}
 }
 

@@ -218,7 +218,7 @@ func missed(c *catalog.Catalog, calendars map[string]*season.Calendar, board str
 // when the batch comes again, its effects are no longer fresh.
 func (p *Progression) countApplied(effects []*progression.Effect) int {
 	fresh, receipts := counted(effects)
-	p.Metrics.ProgressionEvents.WithLabelValues("applied").Add(float64(fresh))
+	p.Metrics.ProgressionEvents.WithLabelValues(eventApplied).Add(float64(fresh))
 	p.Metrics.ReceiptsIssued.Add(float64(receipts))
 	return fresh
 }
@@ -242,8 +242,8 @@ func (p *Progression) countRanked(effects []*progression.Effect, trace map[strin
 
 // countHandled counts what had no effect, once the whole batch is done with.
 func (p *Progression) countHandled(repeated int, aside []rejected.Rejection) {
-	p.Metrics.ProgressionEvents.WithLabelValues("repeated").Add(float64(repeated))
-	p.Metrics.ProgressionEvents.WithLabelValues("invalid").Add(float64(len(aside)))
+	p.Metrics.ProgressionEvents.WithLabelValues(eventRepeated).Add(float64(repeated))
+	p.Metrics.ProgressionEvents.WithLabelValues(eventInvalid).Add(float64(len(aside)))
 	for _, r := range aside {
 		p.Metrics.Dropped.WithLabelValues(string(r.Code)).Inc()
 	}

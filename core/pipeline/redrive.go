@@ -79,8 +79,8 @@ func (r *Redrive) Move(ctx context.Context, limit int, queues ...string) ([]Redr
 		if moved[i], err = r.queue(ctx, queue, limit); err != nil {
 			problems = append(problems, fmt.Errorf("redrive %s: %w", queue, err))
 		}
-		r.Metrics.DeadLetters.WithLabelValues("redriven").Add(float64(moved[i].Back))
-		r.Metrics.DeadLetters.WithLabelValues("given-up").Add(float64(moved[i].GivenUp))
+		r.Metrics.DeadLetters.WithLabelValues(letterRedriven).Add(float64(moved[i].Back))
+		r.Metrics.DeadLetters.WithLabelValues(letterGivenUp).Add(float64(moved[i].GivenUp))
 	}
 	return moved, errors.Join(problems...)
 }

@@ -58,6 +58,7 @@ func (r *Reversals) Reverse(ctx context.Context, o progression.Order) (Reversal,
 	}
 	if effect.Fresh {
 		r.Metrics.ReceiptsIssued.Inc()
+		r.Metrics.Reversals.Inc()
 	}
 	if err := r.Players.Forget(ctx, []string{o.Player}); err != nil {
 		return Reversal{}, err

@@ -70,6 +70,7 @@ func TestAReversalAndItsRepeatSayTheSame(t *testing.T) {
 		require.Equal(t, first, again)
 		require.Equal(t, before, p.state(t))
 		require.Equal(t, 2, p.metrics(t)["receipts_issued_total"])
+		require.Equal(t, 1, p.metrics(t)["reversals_total"])
 		_, err = p.reversals.Reverse(t.Context(), progression.Order{Player: "ada", EventID: first.ID, Actor: "liz", Reason: "oops"})
 		require.ErrorIs(t, err, fault.NotReversible)
 	})
@@ -137,6 +138,7 @@ func TestAReversalIsCut(t *testing.T) {
 				reversal, err := p.reversals.Reverse(t.Context(), refund)
 				require.NoError(t, err)
 				require.Equal(t, cut != nil, reversal.Fresh)
+				require.Equal(t, 1, p.metrics(t)["reversals_total"])
 				require.Len(t, reversal.Withdrawn, 1)
 				require.Equal(t, []string{"player: ada | 0 | 3 | 4", "item: ada | gem | 0"}, p.balances(t))
 				state, err := p.progression.Players.Player(t.Context(), "ada")
@@ -183,6 +185,7 @@ func TestReversedWhileSheClaims(t *testing.T) {
 			require.Equal(t, reversals[0], r)
 		}
 		require.Equal(t, 1, fresh)
+		require.Equal(t, 1, p.metrics(t)["reversals_total"])
 		kept, err := p.rewards.Mailbox.Get(t.Context(), "ada", mail)
 		require.NoError(t, err)
 		gems := int64(0)

@@ -53,7 +53,7 @@ func (r *Rewards) Grant(ctx context.Context, h season.Header, wins []season.Win)
 			events = append(events, reward.Event(id, w.Player, r.Now()))
 		}
 		sent, err := r.Mailbox.Send(ctx, mails, r.Catalog().Rewards.Claim.Std())
-		r.Metrics.RewardsGranted.WithLabelValues("mailbox").Add(float64(sent))
+		r.Metrics.RewardsGranted.WithLabelValues(rewardInMailbox).Add(float64(sent))
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (r *Rewards) grant(ctx context.Context, rewards []event.Accepted) error {
 		return err
 	}
 	fresh, _ := counted(effects)
-	r.Metrics.RewardsGranted.WithLabelValues("ledger").Add(float64(fresh))
+	r.Metrics.RewardsGranted.WithLabelValues(rewardInLedger).Add(float64(fresh))
 	return r.Players.Forget(ctx, players(rewards))
 }
 

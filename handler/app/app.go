@@ -87,23 +87,24 @@ type Bus interface {
 
 // App is the wired application.
 type App struct {
-	config   Config
-	options  Options
-	gathered *prometheus.Registry
-	registry prometheus.Registerer // of gathered, under the label of the service
-	tracer   trace.Tracer
-	traces   *sdktrace.TracerProvider // nil: none are kept
-	unproven *prometheus.CounterVec   // reason
-	trusting prometheus.Counter
-	refusing prometheus.Counter
-	limiting *prometheus.CounterVec // result
-	reloads  *prometheus.CounterVec // result
-	catalog  atomic.Pointer[catalog.Catalog]
-	running  []byte // the text of the catalog in force
-	refused  []byte // the text of CATALOG_FILE that was refused last
-	keyring  atomic.Pointer[signing.Keyring]
-	started  atomic.Bool           // everything the stages rely on is there
-	obstacle atomic.Pointer[error] // why it is not, at the last look
+	config      Config
+	options     Options
+	gathered    *prometheus.Registry
+	registry    prometheus.Registerer // of gathered, under the label of the service
+	tracer      trace.Tracer
+	traces      *sdktrace.TracerProvider // nil: none are kept
+	unproven    *prometheus.CounterVec   // reason
+	trusting    prometheus.Counter
+	refusing    prometheus.Counter
+	limiting    *prometheus.CounterVec // result
+	reloads     *prometheus.CounterVec // result
+	keysRefused *prometheus.CounterVec // keys
+	catalog     atomic.Pointer[catalog.Catalog]
+	running     []byte // the text of the catalog in force
+	refused     []byte // the text of CATALOG_FILE that was refused last
+	keyring     atomic.Pointer[signing.Keyring]
+	started     atomic.Bool           // everything the stages rely on is there
+	obstacle    atomic.Pointer[error] // why it is not, at the last look
 
 	db       *store.DB
 	redis    *redis.Client
@@ -185,9 +186,21 @@ func New(config Config, options Options) (*App, error) {
 	a.refusing = promauto.With(a.registry).NewCounter(prometheus.CounterOpts{
 		Name: "gate_refusals_without_redis_total", Help: "Signed requests refused because Redis, which knows what came before, did not answer.",
 	})
+	for _, reason := range fault.Unauthenticated.Codes() {
+		a.unproven.WithLabelValues(string(reason)) // a rate needs the 0 before the first
+	}
 	a.limiting = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "rate_limits_in_process_total", Help: "Signed reads that this process limited by itself because Redis did not answer, by result.",
 	}, []string{"result"})
+	for _, result := range []string{limitAdmitted, limitThrottled} {
+		a.limiting.WithLabelValues(result)
+	}
+	a.keysRefused = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "keys_refused_total", Help: "Looks at changed keys that found some that cannot be used, by what the keys are for.",
+	}, []string{"keys"})
+	for _, keys := range []string{keysOfRequests, keysOfReceipts} {
+		a.keysRefused.WithLabelValues(keys)
+	}
 	if err := a.firstCatalog(); err != nil {
 		return nil, fmt.Errorf("CATALOG_FILE: %w", err)
 	}
@@ -413,6 +426,17 @@ func (a *App) watch(ctx context.Context, getenv func(string) string) error {
 	}
 }
 
+// What the keys are for that are read again.
+const (
+	keysOfRequests = "requests"
+	keysOfReceipts = "receipts"
+)
+
+func (a *App) refuseKeys(keys string, err error) {
+	a.keysRefused.WithLabelValues(keys).Inc()
+	a.warn("reload keys of "+keys+": the running ones stay", err)
+}
+
 func (a *App) reloadKeys(getenv func(string) string) {
 	s := &source{getenv: getenv}
 	keys, sessions := s.signingKeys()
@@ -421,7 +445,7 @@ func (a *App) reloadKeys(getenv func(string) string) {
 		err = errors.Join(s.problems...) // what NewKeyring says of the keys is among them
 	}
 	if err != nil {
-		a.warn("reload signing keys: the running ones stay", err)
+		a.refuseKeys(keysOfRequests, err)
 		return
 	}
 	a.keyring.Store(keyring)
@@ -431,12 +455,12 @@ func (a *App) reloadReceiptKeys(getenv func(string) string) {
 	s := &source{getenv: getenv}
 	keys := s.receiptKeys()
 	if err := errors.Join(s.problems...); err != nil {
-		a.warn("reload receipt keys: the running ones stay", err)
+		a.refuseKeys(keysOfReceipts, err)
 		return
 	}
 	receipts, err := receipt.NewKeys(keys[0], keys[1:]...)
 	if err != nil {
-		a.warn("reload receipt keys: the running ones stay", err)
+		a.refuseKeys(keysOfReceipts, err)
 		return
 	}
 	a.receipts.Store(receipts)

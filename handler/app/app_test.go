@@ -238,7 +238,9 @@ func labels(a *App) map[string]*regexp.Regexp {
 		"status": regexp.MustCompile(`^[1-5]\d\d$`), "function": anyOf("fairness", "progression", "archive", "redrive"),
 		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf(slices.Collect(maps.Keys(catalog.Rules()))...),
 		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
-		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused"), "fate": anyOf("redriven", "given-up"),
+		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused",
+			"erased", "forgotten", "left", "failed"), "delivery": anyOf("ledger", "mailbox"), "keys": anyOf("requests", "receipts"),
+		"fate":  anyOf("redriven", "given-up"),
 		"cause": anyOf("deadlock", "lock_wait", "busy"), "service": anyOf("liveops"), "version": anyOf("test", ""), "code": anyOf(codes...),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/signing"
@@ -254,5 +255,6 @@ func TestKeysAreReloaded(t *testing.T) {
 	c.app.reloadKeys(e.getenv)
 	require.True(t, works(signing.Server))
 	require.Equal(t, 5, strings.Count(e.log.String(), "the running ones stay"))
+	require.Equal(t, 5, int(testutil.ToFloat64(c.app.keysRefused.WithLabelValues(keysOfRequests))))
 	require.NotContains(t, e.log.String(), "hush")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/fault"
@@ -103,6 +104,7 @@ func TestReceiptKeysAreChanged(t *testing.T) {
 	set("too short")
 	c.app.reloadReceiptKeys(getenv)
 	require.Equal(t, true, c.verdict(second)["valid"], "what cannot be used changes nothing")
+	require.Equal(t, 1, int(testutil.ToFloat64(c.app.keysRefused.WithLabelValues(keysOfReceipts))))
 
 	set(secret("second"))
 	c.app.reloadReceiptKeys(getenv)

@@ -13,11 +13,20 @@ import (
 	"liveops/core/catalog"
 )
 
+// What comes of a changed catalog file.
+const (
+	reloadLoaded  = "loaded"
+	reloadRefused = "refused"
+)
+
 // firstCatalog loads the catalog that the application starts with.
 func (a *App) firstCatalog() error {
 	a.reloads = promauto.With(a.registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "catalog_reloads_total", Help: "Changed catalog files, by result.",
 	}, []string{"result"})
+	for _, result := range []string{reloadLoaded, reloadRefused} {
+		a.reloads.WithLabelValues(result)
+	}
 	promauto.With(a.registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "catalog_version", Help: "The version of the catalog in force.",
 	}, func() float64 {
@@ -72,11 +81,11 @@ func (a *App) reloadCatalog(ctx context.Context) {
 	}
 	a.running, a.refused = text, nil
 	a.catalog.Store(game)
-	a.reloads.WithLabelValues("loaded").Inc()
+	a.reloads.WithLabelValues(reloadLoaded).Inc()
 	a.options.Log.Info("reload the catalog: another version is in force", slog.Int("catalog_version", game.Version))
 }
 
 func (a *App) refuseCatalog(err error) {
-	a.reloads.WithLabelValues("refused").Inc()
+	a.reloads.WithLabelValues(reloadRefused).Inc()
 	a.warn("reload the catalog: the running one stays", err)
 }

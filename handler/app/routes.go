@@ -332,6 +332,12 @@ func setHeader(w http.ResponseWriter, header map[string]string) {
 	}
 }
 
+// What comes of a read that this process limits by itself.
+const (
+	limitAdmitted  = "admitted"
+	limitThrottled = "throttled"
+)
+
 // enter asks the gate about a request that sends no events. While Redis does not answer, a read may come twice: its signature
 // and its time still hold, it changes nothing, and SQL has what it asks for. This process then limits its key.
 func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
@@ -350,10 +356,10 @@ func (a *App) enter(r *http.Request, e gate.Entry) (gate.Pass, error) {
 		return gate.Pass{}, err
 	}
 	if !pass.Key.Admits(0) {
-		a.limiting.WithLabelValues("throttled").Inc()
+		a.limiting.WithLabelValues(limitThrottled).Inc()
 		return pass, nil
 	}
-	a.limiting.WithLabelValues("admitted").Inc()
+	a.limiting.WithLabelValues(limitAdmitted).Inc()
 	if e.Session {
 		generation, err := a.sessions.Generations.Current(r.Context(), e.Players[0].ID)
 		if err != nil {
