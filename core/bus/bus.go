@@ -61,5 +61,21 @@ type Receiver interface {
 	Abandon(ctx context.Context, queue string, d Delivery) error
 }
 
+// MaxBacklog is how many messages of a queue are counted at most.
+const MaxBacklog = 1000
+
+// Backlog is what waits in a queue.
+type Backlog struct {
+	Messages int       // MaxBacklog stands for as many or more
+	Oldest   time.Time // when the oldest of them came into the queue; zero without any
+}
+
+// Peeker looks at a queue, locks nothing and changes nothing.
+type Peeker interface {
+	// Backlog counts the messages of a queue that can be received now or that somebody holds, and none that is scheduled or
+	// deferred. It does not wait. A broker out of reach is fault.Unavailable.
+	Backlog(ctx context.Context, queue string) (Backlog, error)
+}
+
 // DeadLetters is the name of a queue's dead letter queue.
 func DeadLetters(queue string) string { return queue + "/$DeadLetterQueue" }

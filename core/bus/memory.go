@@ -76,6 +76,7 @@ type Memory struct {
 var (
 	_ Publisher = (*Memory)(nil)
 	_ Receiver  = (*Memory)(nil)
+	_ Peeker    = (*Memory)(nil)
 )
 
 // NewMemory makes a broker with these queues, told the time by now. Receive also sets timers of the runtime; a test whose
@@ -287,6 +288,33 @@ func (m *Memory) Peek(name string, from int64, limit int) ([]Peeked, error) {
 		return nil
 	})
 	return peeked, err
+}
+
+// Backlog implements Peeker.
+func (m *Memory) Backlog(ctx context.Context, name string) (Backlog, error) {
+	if err := ctx.Err(); err != nil {
+		return Backlog{}, err
+	}
+	if err := m.failing("peek", name); err != nil {
+		return Backlog{}, err
+	}
+	var b Backlog
+	err := m.at(name, func(_ *queue, s *shelf, _ time.Time) error {
+		for _, p := range []*pile{&s.active, &s.locked} {
+			for _, e := range p.entries {
+				if e.deferred {
+					continue
+				}
+				b.Messages++
+				if b.Oldest.IsZero() || e.EnqueuedAt.Before(b.Oldest) {
+					b.Oldest = e.EnqueuedAt
+				}
+			}
+		}
+		b.Messages = min(b.Messages, MaxBacklog)
+		return nil
+	})
+	return b, err
 }
 
 // Counts says how many messages a queue holds now. Dead is 0 for a dead letter queue.

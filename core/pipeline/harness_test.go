@@ -155,7 +155,7 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 	require.NoError(t, err)
 	p.bus = bus.NewMemory(p.now, bus.Queue{Name: "events", MaxDeliveryCount: 2}, bus.Queue{Name: "progression", MaxDeliveryCount: 2})
 	current := func() *catalog.Catalog { return p.game }
-	metrics := pipeline.NewMetrics(p.registry)
+	metrics := pipeline.NewMetrics(p.registry, "events", "progression")
 	p.gate = &gate.Gate{Redis: rdb, Catalog: current, Now: p.now}
 	p.rejected = &rejected.Store{DB: db, Now: p.now}
 	entries := leaderboard.Entries{Boards: func(name string) (catalog.Board, bool) { return p.game.Board(name) }}

@@ -6,6 +6,7 @@
 //	Archive      a timer: windows that ended → the archive       (archive.go)
 //	Rewards      a window's final order → SQL, then Redis        (rewards.go)
 //	             a player: what waits in the mailbox → the same  (mailbox.go)
+//	Backlog      a timer: what waits in queues → metrics         (backlog.go)
 //	Redrive      a timer: dead letters → SQL, their queue again  (redrive.go)
 //	Release      an operator: a rejection → a queue again        (release.go)
 //	Cases        an operator: cases, bans                        (cases.go)
@@ -60,6 +61,8 @@ type Metrics struct {
 	EventToRank        prometheus.Histogram
 	WindowCloses       prometheus.Counter
 	WindowFailures     prometheus.Counter
+	QueueMessages      *prometheus.GaugeVec   // queue, state
+	QueueAge           *prometheus.GaugeVec   // queue, state
 	DeadLetters        *prometheus.CounterVec // fate
 	LedgerDrift        prometheus.Gauge
 	LeaderboardDrift   prometheus.Gauge
@@ -98,8 +101,8 @@ func texts[T ~string](set []T) []string {
 	return values
 }
 
-// NewMetrics registers the metrics of the path.
-func NewMetrics(registerer prometheus.Registerer) *Metrics {
+// NewMetrics registers the metrics of the path, of which some are of each of the queues.
+func NewMetrics(registerer prometheus.Registerer, queues ...string) *Metrics {
 	f := promauto.With(registerer)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -111,6 +114,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		v := f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 		for _, value := range values {
 			v.WithLabelValues(value) // a rate needs the 0 before the first
+		}
+		return v
+	}
+	ofQueues := func(name, help string) *prometheus.GaugeVec {
+		v := f.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"queue", "state"})
+		for _, queue := range queues {
+			v.WithLabelValues(queue, messageActive)
+			v.WithLabelValues(queue, messageDead)
 		}
 		return v
 	}
@@ -146,7 +157,10 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}),
 		WindowCloses:   counter("window_closes_total", "Steps of windows from open to purged."),
 		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
-		DeadLetters:    vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate", letterRedriven, letterGivenUp),
+		QueueMessages: ofQueues("queue_messages",
+			"Messages that can be received or are held (active), or are dead letters (dead), counted up to 1000."),
+		QueueAge:    ofQueues("queue_oldest_message_age_seconds", "How long ago the oldest of these messages came into its queue; 0 without any."),
+		DeadLetters: vector("dead_letters_total", "Dead letters seen by the redrive: redriven or given up.", "fate", letterRedriven, letterGivenUp),
 		LedgerDrift: gauge("ledger_drift_players",
 			"Players of the last sample whose balances are not the sum of their ledger rows."),
 		LeaderboardDrift: gauge("leaderboard_drift_entries",

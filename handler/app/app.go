@@ -83,6 +83,7 @@ type Options struct {
 type Bus interface {
 	bus.Publisher
 	bus.Receiver
+	bus.Peeker
 }
 
 // App is the wired application.
@@ -133,6 +134,7 @@ type App struct {
 	rewards     *pipeline.Rewards
 	reversals   *pipeline.Reversals
 	archive     *pipeline.Archive
+	backlog     *pipeline.Backlog
 	redrive     *pipeline.Redrive
 	release     *pipeline.Release
 	cases       *pipeline.Cases
@@ -212,7 +214,8 @@ func New(config Config, options Options) (*App, error) {
 		a.Close()
 		return nil, err
 	}
-	metrics := pipeline.NewMetrics(a.registry)
+	queues := []string{config.EventsQueue, config.ProgressionQueue}
+	metrics := pipeline.NewMetrics(a.registry, queues...)
 	current := a.catalog.Load
 
 	a.verifier = &signing.Verifier{Keys: a.keyring.Load, Skew: config.Skew, Now: options.Now}
@@ -277,8 +280,9 @@ func New(config Config, options Options) (*App, error) {
 			Rejected: a.rejected, Records: a.records, States: states, Gate: a.gate, Metrics: metrics, Log: options.Log,
 		},
 	}
+	a.backlog = &pipeline.Backlog{Bus: a.bus, Queues: queues, Metrics: metrics, Now: options.Now}
 	a.redrive = &pipeline.Redrive{
-		Bus: a.bus, Queues: []string{config.EventsQueue, config.ProgressionQueue}, Rejected: a.rejected, Metrics: metrics,
+		Bus: a.bus, Queues: queues, Rejected: a.rejected, Metrics: metrics,
 	}
 	a.release = &pipeline.Release{
 		Rejected: a.rejected, Records: a.records, Sanctions: a.sanctions, Bus: a.bus, Queue: config.ProgressionQueue, Origins: a.redrive.Queues,

@@ -2,10 +2,12 @@ package app
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
@@ -244,4 +246,36 @@ func TestARedriveOfNothingEndsInTime(t *testing.T) {
 		require.Equal(t, 4*time.Second, time.Since(begin))
 		require.Less(t, time.Since(begin), requestDeadline)
 	})
+}
+
+// The tick of the redrive first measures what waits. Where that fails, it takes the letters all the same, and says so.
+func TestATickOfTheRedriveMeasuresTheQueues(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment(t)
+	c := e.running(t)
+	e.dead(t, "events", "a", "b")
+	tick := func() int {
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, request(t, "", http.MethodPost, "/redrive", []byte("{}")))
+		return w.Code
+	}
+	counts := func() bus.Counts {
+		counts, err := e.bus.Counts("events")
+		require.NoError(t, err)
+		return counts
+	}
+	require.Equal(t, http.StatusOK, tick())
+	require.Contains(t, e.log.String(), `"waiting":0,"dead":2,"redriven":2,"given_up":0`)
+	require.Equal(t, 2, int(testutil.ToFloat64(c.app.backlog.Metrics.QueueMessages.WithLabelValues("events", "dead"))))
+	require.Equal(t, bus.Counts{Active: 2}, counts())
+
+	e.dead(t, "events", "c")
+	e.bus.Fail(func(op, _ string) error {
+		if op == "peek" {
+			return fault.BusUnavailable.Errorf("down")
+		}
+		return nil
+	})
+	require.Equal(t, http.StatusInternalServerError, tick())
+	require.Zero(t, counts().Dead)
 }

@@ -40,8 +40,9 @@ func (a *App) functions() *azfunc.Server {
 		return azfunc.Outcome(outcome), err
 	})
 	server.Timer("redrive", func(ctx context.Context) (azfunc.Outcome, error) {
+		waiting, unmeasured := a.backlog.Run(ctx) // before letters are taken; it holds up none
 		outcome, err := a.redrive.Run(ctx)
-		return azfunc.Outcome(outcome), err
+		return azfunc.Outcome(append(waiting, outcome...)), errors.Join(err, unmeasured)
 	})
 	return server
 }

@@ -23,6 +23,7 @@ type Broker struct {
 	Bus interface {
 		bus.Publisher
 		bus.Receiver
+		bus.Peeker
 	}
 	Queue            string        // empty, and no other test uses it; it detects duplicates
 	MaxDeliveryCount int           // of the queue
@@ -50,6 +51,10 @@ func Run(t *testing.T, broker func(t *testing.T) Broker) {
 		"moves the spent to the dead letters":     deadLetters,
 		"refuses what is too large as a whole":    tooLarge,
 		"takes many at once":                      many,
+		"counts what waits":                       counts,
+		"counts what died":                        countsDeadLetters,
+		"counts a thousand":                       countsMany,
+		"counts nothing":                          countsNothing,
 		"does not know every queue":               unknown,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -341,6 +346,70 @@ func many(t *testing.T, b Broker) {
 		require.NoError(t, all)
 	}
 	b.nothing(t, b.Queue)
+}
+
+func (b Broker) backlog(t *testing.T, queue string) bus.Backlog {
+	t.Helper()
+	backlog, err := b.Bus.Backlog(t.Context(), queue)
+	require.NoError(t, err)
+	return backlog
+}
+
+func counts(t *testing.T, b Broker) {
+	b.publish(t, "oldest")
+	oldest := b.receive(t, b.Queue, 1)[0]
+	b.Pass(2 * time.Second)
+	b.publish(t, "next", "last")
+	due := oldest.EnqueuedAt.Add(b.LockDuration / 2)
+	require.NoError(t, b.Bus.Publish(t.Context(), b.Queue, []bus.Message{{ID: "later", ScheduledAt: due}}))
+	for range 2 {
+		require.Equal(t, bus.Backlog{Messages: 3, Oldest: oldest.EnqueuedAt}, b.backlog(t, b.Queue), "who holds the oldest is not done with it")
+	}
+	require.NoError(t, b.Bus.Abandon(t.Context(), b.Queue, oldest))
+	require.Equal(t, bus.Backlog{Messages: 3, Oldest: oldest.EnqueuedAt}, b.backlog(t, b.Queue))
+	oldest = b.receive(t, b.Queue, 1)[0]
+	require.Equal(t, 2, oldest.DeliveryCount, "to count is no delivery")
+	require.NoError(t, b.Bus.Complete(t.Context(), b.Queue, oldest))
+	backlog := b.backlog(t, b.Queue)
+	require.Equal(t, 2, backlog.Messages)
+	require.True(t, backlog.Oldest.After(oldest.EnqueuedAt))
+	b.Pass(b.LockDuration / 2)
+	require.Equal(t, 3, b.backlog(t, b.Queue).Messages, "it is later now")
+	require.Equal(t, []string{"next", "last", "later"}, names(b.receive(t, b.Queue, 3)))
+}
+
+func countsDeadLetters(t *testing.T, b Broker) {
+	b.publish(t, "spent", "next")
+	for range b.MaxDeliveryCount {
+		require.NoError(t, b.Bus.Abandon(t.Context(), b.Queue, b.receive(t, b.Queue, 1)[0]))
+	}
+	require.Equal(t, 1, b.backlog(t, b.Queue).Messages)
+	backlog := b.backlog(t, bus.DeadLetters(b.Queue))
+	require.Equal(t, 1, backlog.Messages)
+	require.False(t, backlog.Oldest.IsZero())
+	dead := b.receive(t, bus.DeadLetters(b.Queue), 1)[0]
+	require.Equal(t, "spent", dead.ID)
+	require.Equal(t, backlog.Oldest, dead.EnqueuedAt)
+	require.NoError(t, b.Bus.Complete(t.Context(), bus.DeadLetters(b.Queue), dead))
+	require.Zero(t, b.backlog(t, bus.DeadLetters(b.Queue)))
+}
+
+func countsMany(t *testing.T, b Broker) {
+	messages := make([]bus.Message, bus.MaxBacklog+1)
+	for i := range messages {
+		messages[i] = bus.Message{ID: fmt.Sprint(i), Body: []byte("x")}
+	}
+	require.NoError(t, b.Bus.Publish(t.Context(), b.Queue, messages[:bus.MaxBacklog-1]))
+	require.Equal(t, bus.MaxBacklog-1, b.backlog(t, b.Queue).Messages)
+	require.NoError(t, b.Bus.Publish(t.Context(), b.Queue, messages[bus.MaxBacklog-1:]))
+	require.Equal(t, bus.MaxBacklog, b.backlog(t, b.Queue).Messages)
+}
+
+func countsNothing(t *testing.T, b Broker) {
+	require.Zero(t, b.backlog(t, b.Queue))
+	require.Zero(t, b.backlog(t, bus.DeadLetters(b.Queue)))
+	_, err := b.Bus.Backlog(t.Context(), b.Queue+"-missing")
+	require.ErrorIs(t, err, fault.Unavailable)
 }
 
 func unknown(t *testing.T, b Broker) {

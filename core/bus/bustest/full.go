@@ -15,6 +15,7 @@ import (
 type Full interface {
 	bus.Publisher
 	bus.Receiver
+	bus.Peeker
 	Schedule(ctx context.Context, queue string, messages []bus.Message) ([]int64, error)
 	Cancel(ctx context.Context, queue string, sequenceNumbers []int64) error
 	ReceiveAndDelete(ctx context.Context, queue string, limit int) ([]bus.Delivery, error)
@@ -70,6 +71,7 @@ func RunFull(t *testing.T, broker func(t *testing.T) FullBroker) {
 		"peeks in order and locks nothing":             peeks,
 		"peeks pages":                                  peeksPages,
 		"peeks nothing":                                peeksNothing,
+		"counts none that is deferred":                 countsNoDeferred,
 		"loses the lock of what was settled otherwise": settledOtherwise,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -477,6 +479,16 @@ func peeksNothing(t *testing.T, b FullBroker) {
 		require.NoError(t, err, "it does not wait")
 		require.Empty(t, peeked)
 	}
+}
+
+func countsNoDeferred(t *testing.T, b FullBroker) {
+	number := b.aside(t, "deferred")
+	b.publish(t, "active")
+	active := b.receive(t, b.Queue, 1)[0]
+	want := bus.Backlog{Messages: 1, Oldest: active.EnqueuedAt}
+	require.Equal(t, want, b.backlog(t, b.Queue))
+	b.deferred(t, number)
+	require.Equal(t, want, b.backlog(t, b.Queue), "held, it is deferred all the same")
 }
 
 func settledOtherwise(t *testing.T, b FullBroker) {

@@ -264,6 +264,49 @@ func TestDeadLettersGoBack(t *testing.T) {
 	}
 }
 
+func TestACutPeekIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, wrong := range map[string]local.Fault{
+		"cut":              {Kind: local.Drop},
+		"cut after":        {Kind: local.DropAfter},
+		"busy":             {Kind: local.Refuse, Condition: local.ServerBusy},
+		"without a word":   {Delay: time.Hour},
+		"the link is gone": {Kind: local.Detach, Condition: local.DetachForced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			require.NoError(t, s.Publish(t.Context(), "q", letters("a", "b")))
+			asked := s.fails(local.OpPeek, 1, wrong)
+			backlog, err := s.Backlog(t.Context(), "q")
+			require.NoError(t, err)
+			require.Equal(t, 2, backlog.Messages)
+			require.Greater(t, asked.Load(), int64(1))
+		})
+	}
+}
+
+// TestBacklogPages has more than one answer holds, and what is not counted among it.
+func TestBacklogPages(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var messages []bus.Message
+	for i := range 600 {
+		m := bus.Message{ID: fmt.Sprint(i), Body: []byte("x")}
+		if i%2 == 0 {
+			m.ScheduledAt = time.Now().Add(time.Hour)
+		}
+		messages = append(messages, m)
+	}
+	require.NoError(t, s.Publish(t.Context(), "q", messages))
+	asked := s.fails(local.OpPeek, 0, local.Fault{})
+	backlog, err := s.Backlog(t.Context(), "q")
+	require.NoError(t, err)
+	require.Equal(t, 300, backlog.Messages)
+	require.Greater(t, asked.Load(), int64(2))
+	require.Equal(t, 300, s.active(t), "none is locked")
+}
+
 func TestClose(t *testing.T) { //nolint:paralleltest // it counts goroutines
 	s := newSite(t)
 	received := make(chan error, 1)

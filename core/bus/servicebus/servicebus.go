@@ -50,6 +50,7 @@ type Bus struct {
 var (
 	_ bus.Publisher = (*Bus)(nil)
 	_ bus.Receiver  = (*Bus)(nil)
+	_ bus.Peeker    = (*Bus)(nil)
 )
 
 // Config names the namespace by exactly one of the first two.
@@ -312,6 +313,53 @@ func (b *Bus) settle(ctx context.Context, what, queue string, d bus.Delivery,
 		return m, err
 	})
 	return m, translate(what, err)
+}
+
+// Backlog implements bus.Peeker. Messages are peeked page by page, so one that comes or goes meanwhile may be counted or not.
+func (b *Bus) Backlog(ctx context.Context, queue string) (bus.Backlog, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var backlog bus.Backlog
+	for from := int64(1); backlog.Messages < bus.MaxBacklog; {
+		page, err := within(ctx, func() ([]*azservicebus.ReceivedMessage, error) {
+			return b.peek(ctx, queue, from, bus.MaxBacklog-backlog.Messages)
+		})
+		if err != nil {
+			return bus.Backlog{}, translate("peek into "+queue, err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, m := range page {
+			from = max(from, value(m.SequenceNumber)+1)
+			if m.State != azservicebus.MessageStateActive {
+				continue
+			}
+			backlog.Messages++
+			if at := value(m.EnqueuedTime); backlog.Oldest.IsZero() || at.Before(backlog.Oldest) {
+				backlog.Oldest = at
+			}
+		}
+	}
+	return backlog, nil
+}
+
+// peek gives the next messages from a sequence number on, in whatever state; none when that was the last one. The broker may
+// give fewer than it has.
+func (b *Bus) peek(ctx context.Context, queue string, from int64, most int) (page []*azservicebus.ReceivedMessage, err error) {
+	if err := b.enter(); err != nil {
+		return nil, err
+	}
+	defer b.running.Done()
+	err = b.try(ctx, 0, sendPatience, func(ctx context.Context, c *connection) error {
+		r, err := b.receiver(c, queue)
+		if err != nil {
+			return err
+		}
+		page, err = r.PeekMessages(ctx, most, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+		return err
+	})
+	return page, err
 }
 
 // within gives what do does, or ctx's error a moment after ctx ended: the SDK holds locks while it connects, and whoever

@@ -131,6 +131,10 @@ func TestUnreachableIsUnavailableWithinTheDeadline(t *testing.T) {
 			err = b.Complete(settleCtx, "q", bus.Delivery{LockToken: "ab000000-0000-0000-0000-0000000000cd"})
 			require.ErrorIs(t, err, fault.BusUnavailable)
 			require.Less(t, time.Since(start), 3*time.Second)
+			peekCtx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			_, err = b.Backlog(peekCtx, "q")
+			require.ErrorIs(t, err, fault.BusUnavailable)
 
 			receiveCtx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -169,6 +173,8 @@ func TestClosedIsUnavailable(t *testing.T) {
 	require.NoError(t, b.Close(t.Context()))
 	require.ErrorIs(t, b.Publish(t.Context(), "q", []bus.Message{{ID: "a"}}), fault.Unavailable)
 	_, err := b.Receive(t.Context(), "q", 1)
+	require.ErrorIs(t, err, fault.Unavailable)
+	_, err = b.Backlog(t.Context(), "q")
 	require.ErrorIs(t, err, fault.Unavailable)
 	require.ErrorIs(t, b.Abandon(t.Context(), "q", bus.Delivery{LockToken: "ab000000-0000-0000-0000-0000000000cd"}), fault.Unavailable)
 }
