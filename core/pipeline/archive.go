@@ -48,7 +48,7 @@ func (a *Archive) Sweep(ctx context.Context) (Outcome, error) {
 	report, err := a.Windows.Sweep(ctx)
 	a.Metrics.WindowCloses.Add(float64(report.Closed + report.Frozen + report.Archived + report.Rewarded + report.Purged))
 	a.Metrics.WindowFailures.Add(float64(report.Failed))
-	err = errors.Join(err, a.tellMismatches(ctx, report.Done))
+	err = errors.Join(err, a.tellMismatches(ctx, report.Done), a.tellCondition(ctx))
 	restored := errors.Join(a.Restore.Run(ctx), a.Ranking.Resume(ctx))
 	events, mails, unpurged := a.purge(ctx)
 	erased, unerased := a.Erasures.Run(ctx)
@@ -82,6 +82,24 @@ func (a *Archive) tellMismatches(ctx context.Context, done []season.Window) erro
 	if compared {
 		a.Metrics.ArchiveMismatch.Set(float64(sum))
 	}
+	return nil
+}
+
+// tellCondition tells how the windows stand after a sweep, also after one that failed.
+func (a *Archive) tellCondition(ctx context.Context) error {
+	c, err := a.Windows.Condition(ctx)
+	if err != nil {
+		return err
+	}
+	for state, n := range c.Windows {
+		a.Metrics.Windows.WithLabelValues(string(state)).Set(float64(n))
+	}
+	a.Metrics.WindowOverdue.Set(c.Overdue.Seconds())
+	ends := 0.0
+	if !c.SeasonEnds.IsZero() {
+		ends = float64(c.SeasonEnds.UnixMilli()) / 1000
+	}
+	a.Metrics.SeasonEnds.Set(ends)
 	return nil
 }
 

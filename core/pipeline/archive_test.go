@@ -54,7 +54,13 @@ func TestArchiveKeepsTheRanking(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, step.state, w.State, "%s after midnight", step.at)
 			require.Equal(t, step.total, p.metrics(t)["window_closes_total"], "%s after midnight", step.at)
+			require.Positive(t, p.metrics(t)["windows state="+string(step.state)], "%s after midnight", step.at)
+			require.Zero(t, p.metrics(t)["window_close_overdue_seconds"], "%s after midnight", step.at)
+			require.Zero(t, p.metrics(t)["season_ends_timestamp_seconds"], "%s after midnight", step.at)
 		}
+		p.at(time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC))
+		p.layOut(t)
+		require.EqualValues(t, time.Date(2026, 12, 25, 0, 0, 0, 0, time.UTC).Unix(), p.metrics(t)["season_ends_timestamp_seconds"])
 		header, err := p.archive.Windows.Archive(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
 		require.Equal(t, int64(4), header.Entries)
@@ -311,7 +317,10 @@ func TestArchiveInTrouble(t *testing.T) {
 		w, err := p.archive.Windows.Get(t.Context(), "points", "2026-11-22")
 		require.NoError(t, err)
 		require.Equal(t, season.Rewarded, w.State)
-		require.Equal(t, 1, p.metrics(t)["window_close_failures_total"])
+		metrics := p.metrics(t)
+		require.Equal(t, 1, metrics["window_close_failures_total"])
+		require.Equal(t, 1, metrics["windows state=frozen"], "the one that is stuck is told of, though the sweep failed")
+		require.Equal(t, int(p.now().Sub(time.UnixMilli(1).Add(10*time.Minute)).Seconds()), metrics["window_close_overdue_seconds"])
 	})
 }
 

@@ -39,6 +39,7 @@ import (
 	"liveops/core/fairness"
 	"liveops/core/fault"
 	"liveops/core/rejected"
+	"liveops/core/season"
 	"liveops/core/tracing"
 )
 
@@ -61,6 +62,9 @@ type Metrics struct {
 	EventToRank        prometheus.Histogram
 	WindowCloses       prometheus.Counter
 	WindowFailures     prometheus.Counter
+	Windows            *prometheus.GaugeVec // state
+	WindowOverdue      prometheus.Gauge
+	SeasonEnds         prometheus.Gauge
 	QueueMessages      *prometheus.GaugeVec   // queue, state
 	QueueAge           *prometheus.GaugeVec   // queue, state
 	DeadLetters        *prometheus.CounterVec // fate
@@ -125,6 +129,10 @@ func NewMetrics(registerer prometheus.Registerer, queues ...string) *Metrics {
 		}
 		return v
 	}
+	windows := f.NewGaugeVec(prometheus.GaugeOpts{Name: "windows", Help: "Windows of all boards, by state."}, []string{"state"})
+	for _, state := range season.States() {
+		windows.WithLabelValues(string(state))
+	}
 	flags := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "anomaly_flags_total", Help: "Limits that events broke, by rule and the rule's mode.",
 	}, []string{"rule", "mode"})
@@ -155,7 +163,11 @@ func NewMetrics(registerer prometheus.Registerer, queues ...string) *Metrics {
 			Name: "event_to_rank_seconds", Help: "Time from the gateway's receipt of a score to its visible rank.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
-		WindowCloses:   counter("window_closes_total", "Steps of windows from open to purged."),
+		WindowCloses: counter("window_closes_total", "Steps of windows from open to purged."),
+		Windows:      windows,
+		WindowOverdue: gauge("window_close_overdue_seconds",
+			"How long ago the most overdue step of a window was due, up to its rewards; 0 when none is."),
+		SeasonEnds:     gauge("season_ends_timestamp_seconds", "When the season that runs ends, in Unix time; 0 when none runs."),
 		WindowFailures: counter("window_close_failures_total", "Steps of windows that failed and will be tried again."),
 		QueueMessages: ofQueues("queue_messages",
 			"Messages that can be received or are held (active), or are dead letters (dead), counted up to 1000."),

@@ -30,6 +30,9 @@ const (
 	Purged   State = "purged"   // of the archive only the header and the hall of fame are kept
 )
 
+// States lists all, in order.
+func States() []State { return []State{Open, Closing, Frozen, Archived, Rewarded, Purged} }
+
 // Final says whether the archive answers for a window in this state.
 func (s State) Final() bool { return s == Archived || s == Rewarded || s == Purged }
 

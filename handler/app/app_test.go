@@ -239,7 +239,7 @@ func labels(a *App) map[string]*regexp.Regexp {
 		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf(slices.Collect(maps.Keys(catalog.Rules()))...),
 		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
 		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused",
-			"erased", "forgotten", "left", "failed"), "delivery": anyOf("ledger", "mailbox"), "keys": anyOf("requests", "receipts"), "queue": anyOf("events", "progression"), "state": anyOf("active", "dead"),
+			"erased", "forgotten", "left", "failed"), "delivery": anyOf("ledger", "mailbox"), "keys": anyOf("requests", "receipts"), "queue": anyOf("events", "progression"), "state": anyOf("active", "dead", "open", "closing", "frozen", "archived", "rewarded", "purged"),
 		"fate":  anyOf("redriven", "given-up"),
 		"cause": anyOf("deadlock", "lock_wait", "busy"), "service": anyOf("liveops"), "version": anyOf("test", ""), "code": anyOf(codes...),
 	}
