@@ -1,5 +1,5 @@
-// Package server starts private SQL and Redis servers for tests, out of the programs that the machine has. A server can be
-// killed and started again where it was. It knows nothing of what is kept in them.
+// Package server starts private servers for tests: of SQL, Redis, Prometheus and Alertmanager, out of the programs that the machine
+// has. A server can be killed and started again where it was. It knows nothing of what is kept in them.
 package server
 
 import (
