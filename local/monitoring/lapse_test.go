@@ -11,10 +11,10 @@ import (
 )
 
 // pace is how many times as fast as real time it goes: minutes of a rule pass in seconds.
-const pace = 20
+const pace = 15
 
 // lapse is time that goes faster by pace since it began. The system's clock is one, and quicken makes a rule see the same time, so
-// that no threshold changes: a message that waits for 6 s is 2 min old by both.
+// that no threshold changes: a message that waits for 8 s is 2 min old by both.
 type lapse struct{ began time.Time }
 
 func (l lapse) now() time.Time { return l.began.Add(pace * time.Since(l.began)) }
@@ -92,11 +92,11 @@ func TestLapse(t *testing.T) {
 	l := lapse{time.Unix(1_800_000_000, 500_000_000)}
 	for _, c := range []struct{ rule, quick string }{
 		{`up == 0`, `up == 0`},
-		{`sum by (function) (rate(function_invocations_total[5m])) > 0.5`, `sum by (function) ((rate(function_invocations_total[15s]) / 20)) > 0.5`},
-		{`increase(x[1h] offset 20m)`, `increase(x[3m] offset 1m)`},
-		{`max_over_time(rate(x[1m])[1h:30s])`, `max_over_time((rate(x[3s]) / 20)[3m:1s500ms])`},
-		{`time() - max by (a) (x) > 300`, `((time() * 20) - 34200000009.5) - max by (a) (x) > 300`},
-		{`a and on (instance) -(function_last_success_timestamp_seconds > 60)`, `a and on (instance) -(((function_last_success_timestamp_seconds * 20) - 34200000009.5) > 60)`},
+		{`sum by (function) (rate(function_invocations_total[5m])) > 0.5`, `sum by (function) ((rate(function_invocations_total[20s]) / 15)) > 0.5`},
+		{`increase(x[1h] offset 20m)`, `increase(x[4m] offset 1m20s)`},
+		{`max_over_time(rate(x[1m])[1h:30s])`, `max_over_time((rate(x[4s]) / 15)[4m:2s])`},
+		{`time() - max by (a) (x) > 300`, `((time() * 15) - 25200000007) - max by (a) (x) > 300`},
+		{`a and on (instance) -(function_last_success_timestamp_seconds > 60)`, `a and on (instance) -(((function_last_success_timestamp_seconds * 15) - 25200000007) > 60)`},
 	} {
 		quick, err := l.quicken(c.rule)
 		require.NoError(t, err)
@@ -106,6 +106,6 @@ func TestLapse(t *testing.T) {
 	require.Error(t, err)
 	rule := map[string]any{"for": "5m", "record": "5m"}
 	shorten(t, rule, "for", "keep_firing_for")
-	require.Equal(t, map[string]any{"for": "15s", "record": "5m"}, rule)
+	require.Equal(t, map[string]any{"for": "20s", "record": "5m"}, rule)
 	require.InDelta(t, pace, float64(l.now().Sub(l.began))/float64(time.Since(l.began)), 0.001)
 }

@@ -1,8 +1,10 @@
 package server_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -74,6 +76,43 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	require.Error(t, rdb.Ping(t.Context()).Err())
 	require.NoError(t, cache.Start(t.Context()))
 	require.ErrorIs(t, rdb.Get(t.Context(), "a").Err(), redis.Nil)
+}
+
+func TestPrometheusAndAlertmanagerComeBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		config string
+		names  []string
+		start  func(server.Programs, string, string) (*server.Server, error)
+	}{
+		{"{}", []string{"prometheus"}, func(p server.Programs, dir, config string) (*server.Server, error) {
+			return p.Prometheus(t.Context(), dir, config)
+		}},
+		{"{route: {receiver: a}, receivers: [{name: a}]}", []string{"alertmanager", "prometheus-alertmanager"}, func(p server.Programs, dir, config string) (*server.Server, error) {
+			return p.Alertmanager(t.Context(), dir, config)
+		}},
+	} {
+		t.Run(c.names[0], func(t *testing.T) {
+			t.Parallel()
+			programs, config := installed(t, c.names...), filepath.Join(t.TempDir(), "config")
+			require.NoError(t, os.WriteFile(config, []byte(c.config), 0o600))
+			s, err := c.start(programs, t.TempDir(), config)
+			require.NoError(t, err)
+			t.Cleanup(s.Kill)
+			s.Kill()
+			address := strings.TrimPrefix(s.URL, "http://")
+			_, err = net.Dial("tcp", address)
+			require.Error(t, err)
+			require.NoError(t, s.Start(t.Context()))
+			conn, err := net.Dial("tcp", address)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+
+			require.NoError(t, os.WriteFile(config, []byte("nothing: {}"), 0o600))
+			_, err = c.start(programs, t.TempDir(), config)
+			require.ErrorContains(t, err, "nothing not found")
+		})
+	}
 }
 
 // directory is one that the account of the SQL server can be let into.

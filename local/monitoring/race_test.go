@@ -1,0 +1,6 @@
+//go:build race
+
+package monitoring_test
+
+// raced says whether the race detector is at work.
+const raced = true
