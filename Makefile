@@ -104,12 +104,13 @@ bin/tools/apiserver: $(wildcard local/apiserver/*)
 $(TOOLS)/kustomize:
 	GOBIN=$(TOOLS) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 
-bench: ## the speed of the gateway, publishing, the stages, the rankings and the close of a window, each beside its floor in the same run; what fairness costs
+bench: ## the speed of the gateway, publishing, the stages, the rankings and the close of a window, each beside its floor in the same run; what fairness and traces cost
 	go test -run '^$$' -bench BenchmarkPublish -benchtime 3x ./core/bus/servicebus
 	go test -run '^$$' -bench BenchmarkLadder -benchtime 1s ./core/fairness
 	go run ./local/servers -- go test -p 1 -run '^$$' -bench 'BenchmarkFairness|BenchmarkRedisPerPlayer' -benchtime 3s ./core/pipeline ./core/fairness
 	go run ./local/servers -- go test -run '^$$' -bench BenchmarkRanking -benchtime 100x -timeout 20m ./core/leaderboard
 	go run ./local/servers -- go test -run '^$$' -bench 'BenchmarkAccept|BenchmarkReads' -benchtime 3s ./local/stack
+	go run ./local/servers -- go test -run '^$$' -bench BenchmarkTracing -benchtime 1x ./local/stack
 	go run ./local/servers --durable -- go test -p 1 -run '^$$' -bench 'BenchmarkProgression|BenchmarkRebuild' -benchtime 8s \
 		-timeout 20m ./core/pipeline ./core/leaderboard
 	go run ./local/servers --durable -- go test -run '^$$' -bench BenchmarkClose -benchtime 1x ./core/pipeline
