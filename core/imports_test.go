@@ -53,6 +53,7 @@ var drivers = map[string][]string{
 	"go.opentelemetry.io/otel/sdk/trace":                              {"handler/app"},
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp": {"handler/app"},
 	"github.com/redis/go-redis/v9":                                    {"core/store", "core/gate", "core/fairness", "core/progression", "core/leaderboard", "handler/app"},
+	"github.com/redis/go-redis/extra/redisprometheus/v9":              {"handler/app"},
 	"github.com/alicebob/miniredis/v2":                                {"local/stack"},
 	"modernc.org/sqlite":                                              {"local/stack"},
 }

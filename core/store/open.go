@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
@@ -35,7 +36,8 @@ type Options struct {
 	// Patience is how long a statement, rows and all, or the begin of a transaction may take when its context has no
 	// deadline; 0 is DefaultPatience. A deadline of the context holds alone.
 	Patience time.Duration
-	// Registerer takes database_retries_total, nil for nobody. It takes that of one database.
+	// Registerer takes database_retries_total and what the pool of connections does, go_sql_…; nil for nobody. It takes those of
+	// one database.
 	Registerer prometheus.Registerer
 }
 
@@ -112,6 +114,9 @@ func (o Options) database(pool *sql.DB, dialect Dialect) *DB {
 	}
 	for _, cause := range causes {
 		retries.WithLabelValues(cause) // a rate needs the 0 before the first
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(collectors.NewDBStatsCollector(pool, "liveops"))
 	}
 	return &DB{
 		Queries: Queries{Dialect: dialect, on: pool, patience: o.Patience},

@@ -39,7 +39,9 @@ func retries(t *testing.T, registry *prometheus.Registry) map[string]int {
 	require.NoError(t, err)
 	counts := map[string]int{}
 	for _, family := range families {
-		require.Equal(t, "database_retries_total", family.GetName())
+		if family.GetName() != "database_retries_total" {
+			continue
+		}
 		for _, metric := range family.GetMetric() {
 			require.Len(t, metric.GetLabel(), 1)
 			require.Equal(t, "cause", metric.GetLabel()[0].GetName())
@@ -243,6 +245,35 @@ func TestConnectionsAreBounded(t *testing.T) {
 			return nil
 		}))
 		require.ErrorIs(t, second, context.Canceled, "the caller went away, nobody ran out of time")
+	})
+}
+
+func TestThePoolIsMeasured(t *testing.T) {
+	t.Parallel()
+	storetest.EachSQLURL(t, func(t *testing.T, url string) {
+		registry := prometheus.NewRegistry()
+		db := opened(t, url, store.Options{Registerer: registry, MaxConns: 3})
+		inUse := func() (most, used int) {
+			families, err := registry.Gather()
+			require.NoError(t, err)
+			for _, family := range families {
+				switch value := int(family.GetMetric()[0].GetGauge().GetValue()); family.GetName() {
+				case "go_sql_max_open_connections":
+					most = value
+				case "go_sql_in_use_connections":
+					used = value
+				}
+			}
+			return most, used
+		}
+		most, used := inUse()
+		require.Positive(t, most)
+		require.Zero(t, used)
+		require.NoError(t, db.Tx(t.Context(), func(*store.Tx) error {
+			_, used = inUse()
+			return nil
+		}))
+		require.Equal(t, 1, used)
 	})
 }
 

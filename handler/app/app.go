@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/extra/redisprometheus/v9"
 	"github.com/redis/go-redis/v9"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -314,6 +315,7 @@ func (a *App) open() (err error) {
 	if a.redis, err = store.OpenRedis(a.config.RedisURL); err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
+	a.registry.MustRegister(redisprometheus.NewCollector("redis", "", a.redis)) // redis_pool_…
 	switch {
 	case a.config.BusKind == "servicebus":
 		a.bus, err = servicebus.Open(servicebus.Config{ConnectionString: a.config.ServiceBus, Namespace: a.config.Namespace})
