@@ -81,10 +81,10 @@ deploy: ## deploy the infrastructure to Azure (ENV=dev)
 outputs: ## write what the cluster must know of Azure to the overlay (ENV=dev)
 	mkdir -p build
 	az deployment group show -g $(GROUP) -n main --query properties.outputs.azureEnv.value -o tsv > build/azure.env
-	mv build/azure.env deploy/overlays/$(ENV)/azure.env
+	mv build/azure.env deploy/overlays/$(ENV)/azure/azure.env
 
 secrets: ## make the secrets that the key vaults lack (ENV=dev)
-	bicep/secrets.sh deploy/overlays/$(ENV)/azure.env
+	bicep/secrets.sh deploy/overlays/$(ENV)/azure/azure.env
 
 $(TOOLS)/govulncheck:
 	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@v1.1.4

@@ -329,7 +329,7 @@ module endpoints 'modules/private-endpoints.bicep' = {
   }
 }
 
-@description('What the cluster must know of Azure: the lines of deploy/overlays/<environment>/azure.env.')
+@description('What the cluster must know of Azure: the lines of deploy/overlays/<environment>/azure/azure.env.')
 output azureEnv array = [
   'AZURE_TENANT_ID=${subscription().tenantId}'
   'SERVICEBUS_NAMESPACE=${servicebus.outputs.name}'

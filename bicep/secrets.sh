@@ -5,7 +5,7 @@
 #   bicep/secrets.sh --rotate NAME AZURE_ENV    put a new value in front of the old one, which goes on being taken
 #   bicep/secrets.sh --retire NAME AZURE_ENV    have the old one taken no more
 #
-# AZURE_ENV is a file such as deploy/overlays/dev/azure.env. Needs az, signed in as an operator, and openssl.
+# AZURE_ENV is a file such as deploy/overlays/dev/azure/azure.env. Needs az, signed in as an operator, and openssl.
 set -euo pipefail
 umask 077
 

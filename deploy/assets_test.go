@@ -115,7 +115,7 @@ func TestSeeded(t *testing.T) {
 // expand puts values in the place of their names.
 func (s *seed) expand(files map[string]string) {
 	pairs := []string{"{BUNDLE}", strings.Trim(bundleVersion(files), "[]")}
-	for line := range strings.Lines(files["deploy/overlays/prod/azure.env"]) {
+	for line := range strings.Lines(files["deploy/overlays/prod/azure/azure.env"]) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		pairs = append(pairs, "{"+key+"}", value)
 	}

@@ -16,6 +16,8 @@ var networkRules = []rule{
 		{"NetworkPolicy/clients", "      - leaderboard\n", "      - leaderboard\n      - fairness\n", `"fairness ← namespace app-routing-system TCP 8080" should not be there`},
 		{"NetworkPolicy/clients", "port: 8080", "port: 80", `TCP 80" should not be there`},
 		{"NetworkPolicy/metrics", "name: monitoring", "name: monitor", `"progression ← namespace monitoring TCP 9464" is missing`},
+		{"NetworkPolicy/traces", "app.kubernetes.io/name: alloy", "app.kubernetes.io/name: tempo", `"fairness → pods app.kubernetes.io/name=alloy of namespace monitoring TCP 4318" is missing`},
+		{"NetworkPolicy/traces", "port: 4318", "port: 4317", `TCP 4317" should not be there`},
 		{"NetworkPolicy/mysql", "port: 3306", "port: 3306\n      endPort: 3399", `TCP 3306-3399" should not be there`},
 		{"NetworkPolicy/mysql", "cidr: {MYSQL_ADDRESS}", "cidr: 10.0.0.0/8", `"gateway → {MYSQL_ADDRESS} TCP 3306" is missing`},
 		{"NetworkPolicy/migrate", "cidr: {MYSQL_ADDRESS}", "cidr: 0.0.0.0/0", `"migrate → 0.0.0.0/0 TCP 3306" should not be there`},
@@ -122,6 +124,7 @@ func (a *assets) designed(name string) []string {
 		all = append(all, fmt.Sprintf("%s → %s TCP %d", name, way.to, way.port))
 	}
 	all = append(all, fmt.Sprintf("%s ← namespace monitoring TCP %d", name, ports.Metrics))
+	all = append(all, fmt.Sprintf("%s → pods app.kubernetes.io/name=alloy of namespace monitoring TCP %d", name, ports.OTLP))
 	if name == "gateway" || name == "leaderboard" {
 		all = append(all, fmt.Sprintf("%s ← namespace app-routing-system TCP %d", name, ports.Host))
 	}

@@ -345,7 +345,7 @@ type system struct {
 	Namespace string
 	Queues    map[string]queue
 	Services  map[string]struct{ Sends, Receives []string }
-	Ports     struct{ MySQL, Redis, AMQP, HTTPS, Host, Metrics int }
+	Ports     struct{ MySQL, Redis, AMQP, HTTPS, Host, Metrics, OTLP, Loki int }
 	MySQL     struct{ MaxConnections int }
 }
 
@@ -518,7 +518,7 @@ func emulatorQueues(text string) (map[string]queue, error) {
 }
 
 func readAzureEnv(files map[string]string, environment string) (azureEnv, error) {
-	env := azureEnv{file: "deploy/overlays/" + environment + "/azure.env", values: map[string]string{}}
+	env := azureEnv{file: "deploy/overlays/" + environment + "/azure/azure.env", values: map[string]string{}}
 	for line := range strings.Lines(files[env.file]) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 		if !ok {
