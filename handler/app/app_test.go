@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"liveops/core/catalog"
 	"liveops/core/fault"
 	"liveops/core/signing"
 	"liveops/core/store"
@@ -215,171 +211,6 @@ func TestShutdownDrains(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, counts.Active)
 	}
-}
-
-// labels are all that metrics of ours may say, and each says one of a few things.
-func labels(a *App) map[string]*regexp.Regexp {
-	anyOf := func(words ...string) *regexp.Regexp {
-		for i, w := range words {
-			words[i] = regexp.QuoteMeta(w)
-		}
-		return regexp.MustCompile("^(" + strings.Join(words, "|") + ")$")
-	}
-	routes := []string{"unmatched"}
-	for _, r := range a.routes() {
-		routes = append(routes, r.Pattern)
-	}
-	var codes []string
-	for _, code := range fault.Codes() {
-		codes = append(codes, string(code))
-	}
-	return map[string]*regexp.Regexp{
-		"route": anyOf(routes...), "method": anyOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER"),
-		"status": regexp.MustCompile(`^[1-5]\d\d$`), "function": anyOf("fairness", "progression", "archive", "redrive"),
-		"outcome": anyOf("ok", "failed", "panicked", "timed out"), "reason": anyOf(codes...), "rule": anyOf(slices.Collect(maps.Keys(catalog.Rules()))...),
-		"mode": anyOf("enforce", "shadow"), "verdict": anyOf("allow", "flag", "shadow", "throttle", "deny"),
-		"result": anyOf("applied", "repeated", "invalid", "admitted", "throttled", "loaded", "refused",
-			"erased", "forgotten", "left", "failed"), "delivery": anyOf("ledger", "mailbox"), "keys": anyOf("requests", "receipts"), "queue": anyOf("events", "progression"), "state": anyOf("active", "dead", "open", "closing", "frozen", "archived", "rewarded", "purged"),
-		"fate":  anyOf("redriven", "given-up"),
-		"cause": anyOf("deadlock", "lock_wait", "busy"), "service": anyOf("liveops"), "version": anyOf("test", ""), "code": anyOf(codes...),
-	}
-}
-
-// exposure is one line of /metrics.
-type exposure struct {
-	name   string
-	labels map[string]string
-	value  float64
-}
-
-// exposed reads the text of /metrics.
-func exposed(t *testing.T, text string) []exposure {
-	t.Helper()
-	line, label := regexp.MustCompile(`^(\w+)(?:\{(.*)\})? (\S+)$`), regexp.MustCompile(`(\w+)="([^"]*)"`)
-	var series []exposure
-	for l := range strings.Lines(text) {
-		if strings.HasPrefix(l, "#") {
-			continue
-		}
-		found := line.FindStringSubmatch(strings.TrimSpace(l))
-		require.NotNil(t, found, l)
-		one := exposure{name: found[1], labels: map[string]string{}}
-		for _, pair := range label.FindAllStringSubmatch(found[2], -1) {
-			one.labels[pair[1]] = pair[2]
-		}
-		var err error
-		one.value, err = strconv.ParseFloat(found[3], 64)
-		require.NoError(t, err)
-		series = append(series, one)
-	}
-	return series
-}
-
-func TestMetrics(t *testing.T) {
-	t.Parallel()
-	e := newEnvironment(t)
-	p := e.start(t)
-	send := func(r *http.Request) int {
-		response, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		response.Body.Close()
-		return response.StatusCode
-	}
-	post := func(class signing.Class, path, body string) int {
-		return send(request(t, class, http.MethodPost, p.url+path, []byte(body)))
-	}
-	events := `{"events":[` + strings.Join([]string{
-		xpText("id-one", "player-ada", 100), xpText("id-two", "player-eve", 101), scoreText("id-three", "player-ada", "open-board", 5),
-	}, ",") + `]}`
-	require.Equal(t, http.StatusAccepted, post(signing.Server, "/v1/events/batch", events))
-	require.Equal(t, http.StatusUnauthorized, post("", "/v1/events", xpText("id-four", "player-ada", 1)))
-	require.Equal(t, http.StatusForbidden, post(signing.Admin, "/v1/events", xpText("id-four", "player-ada", 1)))
-	require.Equal(t, http.StatusUnauthorized, send(func() *http.Request {
-		r := request(t, signing.Server, http.MethodGet, p.url+"/v1/players/player-ada", nil)
-		r.Header.Set(signing.HeaderKey, "key-of-nobody")
-		return r
-	}()))
-	require.Equal(t, http.StatusNotFound, send(request(t, "", "FROB", p.url+"/player-ada/nothing", nil)))
-	var bodies [][]byte
-	for _, text := range []string{xpText("id-one", "player-ada", 100), xpText("id-two", "player-eve", 101), scoreText("id-three", "player-ada", "open-board", 5)} {
-		bodies = append(bodies, acceptedBody(t, text))
-	}
-	bodies = append(bodies, []byte("board-of-nobody"))
-	require.Equal(t, http.StatusOK, send(invocation(t, p.url, "fairness", bodies...)))
-	require.Equal(t, http.StatusOK, send(invocation(t, p.url, "progression", bodies[0], bodies[2], bodies[3])))
-	require.Equal(t, http.StatusInternalServerError, send(request(t, "", http.MethodPost, p.url+"/fairness", []byte("{}"))))
-	require.Equal(t, http.StatusOK, send(request(t, "", http.MethodPost, p.url+"/archive", []byte("{}"))))
-
-	status, text := get(t, p.metrics+"/metrics")
-	require.Equal(t, http.StatusOK, status)
-	series := exposed(t, text)
-	value := func(name string, want map[string]string) (total int) {
-		for _, one := range series {
-			if one.name == name && !slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(l string) bool { return one.labels[l] != want[l] }) {
-				total += int(one.value)
-			}
-		}
-		return total
-	}
-	for _, test := range []struct {
-		name   string
-		labels map[string]string
-		want   int
-	}{
-		{"gateway_requests_total", map[string]string{"route": "/v1/events/batch", "method": "POST", "status": "202"}, 1},
-		{"gateway_requests_total", map[string]string{"route": "unmatched", "method": "OTHER", "status": "404"}, 1},
-		{"gateway_request_duration_seconds_count", map[string]string{"route": "/v1/events"}, 2},
-		{"signature_failures_total", map[string]string{"reason": "signature-header-missing"}, 1},
-		{"signature_failures_total", map[string]string{"reason": "key-unknown"}, 1},
-		{"signature_failures_total", nil, 2},
-		{"function_invocations_total", map[string]string{"function": "fairness", "outcome": "ok"}, 1},
-		{"function_invocations_total", map[string]string{"function": "fairness", "outcome": "failed"}, 1},
-		{"function_duration_seconds_count", map[string]string{"function": "archive"}, 1},
-		{"fairness_decisions_total", map[string]string{"verdict": "deny"}, 1},
-		{"anomaly_flags_total", map[string]string{"rule": "impossible-value", "mode": "enforce"}, 1},
-		{"dropped_events_total", map[string]string{"reason": "impossible-value"}, 1},
-		{"dropped_events_total", map[string]string{"reason": "message-invalid"}, 2},
-		{"progression_events_total", map[string]string{"result": "applied"}, 2},
-		{"progression_events_total", map[string]string{"result": "invalid"}, 1},
-		{"receipts_issued_total", nil, 1},
-		{"leaderboard_updates_total", nil, 1},
-		{"event_to_rank_seconds_count", nil, 1},
-		{"database_retries_total", nil, 0},
-		{"window_closes_total", nil, 0},
-		{"catalog_version", nil, 1},
-		{"gate_refusals_without_redis_total", nil, 0},
-		{"window_close_failures_total", nil, 0},
-	} {
-		require.Contains(t, text, "\n# TYPE "+strings.TrimSuffix(test.name, "_count")+" ")
-		require.Equal(t, test.want, value(test.name, test.labels), "%s %v", test.name, test.labels)
-	}
-	require.Positive(t, value("go_goroutines", nil))
-	require.Positive(t, value("process_start_time_seconds", nil))
-
-	closed := labels(e.app(t))
-	for _, one := range series {
-		if regexp.MustCompile(`^(go|process|promhttp)_`).MatchString(one.name) {
-			continue
-		}
-		for label, said := range one.labels {
-			if label == "le" && strings.HasSuffix(one.name, "_bucket") {
-				continue
-			}
-			require.Contains(t, closed, label, "%s has a label nobody agreed on", one.name)
-			require.Regexp(t, closed[label], said, "%s: %s", one.name, label)
-		}
-	}
-	for _, said := range []string{"player-", "id-one", "-board", "of-nobody", "hush"} {
-		require.NotContains(t, text, said)
-	}
-	require.NotContains(t, e.log.String(), "hush")
-	// Operations are not part of the API that the host proxies.
-	status, _ = get(t, p.url+"/metrics")
-	require.Equal(t, http.StatusNotFound, status)
-	status, _ = get(t, p.metrics+"/v1/time")
-	require.Equal(t, http.StatusNotFound, status)
-	p.stop()
-	require.NoError(t, <-p.done)
 }
 
 // Who may do what: every route for every class of key, and unsigned.
