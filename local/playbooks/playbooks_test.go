@@ -182,7 +182,7 @@ func TestMistakesInCommandsAreFound(t *testing.T) {
 	t.Parallel()
 	tree := planted(t)
 	shell := playbooks.NewShell(root, "/home/ann")
-	_, err := shell.Run("env=prod\n. deploy/overlays/$env/azure.env\nurl=https://liveops.example.com")
+	_, err := shell.Run("env=prod\n. deploy/overlays/$env/azure/azure.env\nurl=https://liveops.example.com")
 	require.NoError(t, err)
 	vm := "az vm run-command invoke -g rg-liveops-prod -n vm-liveops-prod-mysql --command-id RunShellScript --scripts "
 	for line, want := range map[string]string{
@@ -217,8 +217,8 @@ func TestMistakesInCommandsAreFound(t *testing.T) {
 		"argocd app delete liveops-prod":                                                              "argocd app delete is not allowed",
 		"curl -sS $url/v1/clock":                                                                      "there is no route /v1/clock",
 		"curl -sS https://example.com/v1/time":                                                        "there is no host https://example.com",
-		"bicep/secrets.sh --rotate db-password deploy/overlays/prod/azure.env":                        "there is no secret db-password",
-		"bicep/secrets.sh --forget redis-url deploy/overlays/prod/azure.env":                          "bicep/secrets.sh does not know --forget",
+		"bicep/secrets.sh --rotate db-password deploy/overlays/prod/azure/azure.env":                        "there is no secret db-password",
+		"bicep/secrets.sh --forget redis-url deploy/overlays/prod/azure/azure.env":                          "bicep/secrets.sh does not know --forget",
 		"go test ./deployment/...":                                                                    "there is no folder deployment",
 		"amtool silence import x":                                                                     "amtool silence import is not allowed",
 		"rm -rf build":                                                                                "rm is not allowed",

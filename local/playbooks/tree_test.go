@@ -106,9 +106,7 @@ func planted(t *testing.T) *tree {
 		tr.objects[namespace] = slices.Clone(objects)
 	}
 	tr.render(t, "deploy/overlays/prod")
-	if _, err := os.Stat(filepath.Join(root, "deploy/monitoring/overlays/prod")); err == nil {
-		tr.render(t, "deploy/monitoring/overlays/prod")
-	}
+	tr.render(t, "deploy/overlays/prod/monitoring")
 	tr.readTemplates(t)
 
 	var system struct {
