@@ -101,15 +101,17 @@ var vaultNames = {
   services: 'kv-services-${take(unique, 12)}' // Azure takes 24 characters
   schema: 'kv-schema-${unique}'
   ingress: 'kv-ingress-${unique}'
+  monitoring: 'kv-monitoring-${take(unique, 10)}'
 }
 // Azure keeps the first four addresses of a subnet.
 var databaseAddress = mysqlVm ? cidrHost(cidrSubnet(addressPrefix, 24, 5), 3) : mysqlAddress
 
 var serviceNames = objectKeys(system.services)
-var services = map(serviceNames, service => { name: service, namespace: system.namespace, serviceAccount: service })
+var services = map(serviceNames, service => { name: service, namespace: system.namespace, serviceAccounts: [service] })
 var workloads = concat(services, [
-  { name: 'migrate', namespace: system.namespace, serviceAccount: 'migrate' }
-  { name: 'keda', namespace: 'kube-system', serviceAccount: 'keda-operator' }
+  { name: 'migrate', namespace: system.namespace, serviceAccounts: ['migrate'] }
+  { name: 'keda', namespace: 'kube-system', serviceAccounts: ['keda-operator'] }
+  { name: 'monitoring', namespace: 'monitoring', serviceAccounts: ['alertmanager', 'grafana', 'loki', 'redis-exporter', 'tempo'] }
 ])
 
 module monitoring 'modules/monitoring.bicep' = {
@@ -226,6 +228,7 @@ module mysql 'modules/mysql-vm.bicep' = if (mysqlVm) {
     sshPublicKey: mysqlSshPublicKey
     vaultName: vaultNames.schema
     storageAccount: backupsName
+    lokiAddress: network.outputs.lokiAddress
   }
 }
 
@@ -238,6 +241,19 @@ module storage 'modules/storage.bicep' = {
     sku: storageSku
     privateOnly: privateOnly
     ownerPrincipalId: principalIds.leaderboard
+  }
+}
+
+// Logs and traces.
+module monitoringStorage 'modules/storage.bicep' = {
+  name: 'storage-monitoring'
+  params: {
+    name: 'mn${name}${unique}'
+    location: location
+    sku: storageSku
+    privateOnly: privateOnly
+    ownerPrincipalId: principalIds.monitoring
+    containers: ['loki', 'tempo']
   }
 }
 
@@ -290,6 +306,20 @@ module schemaVault 'modules/keyvault.bicep' = {
   }
 }
 
+// What is looked at with many eyes must not read what the services read.
+module monitoringVault 'modules/keyvault.bicep' = {
+  name: 'keyvault-monitoring'
+  params: {
+    name: vaultNames.monitoring
+    location: location
+    privateOnly: privateOnly
+    operatorRanges: operatorRanges
+    readers: [{ name: 'monitoring', principalId: principalIds.monitoring }]
+    operators: operators
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
 // A vault of its own: whatever reaches a node's metadata service can act as the Ingress controller, and must not read more.
 module ingressVault 'modules/keyvault.bicep' = {
   name: 'keyvault-ingress'
@@ -320,6 +350,8 @@ module endpoints 'modules/private-endpoints.bicep' = {
             { name: 'keyvault-services', id: servicesVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
             { name: 'keyvault-schema', id: schemaVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
             { name: 'keyvault-ingress', id: ingressVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
+            { name: 'keyvault-monitoring', id: monitoringVault.outputs.id, group: 'vault', zone: 'privatelink.vaultcore.azure.net' }
+            { name: 'storage-monitoring', id: monitoringStorage.outputs.id, group: 'blob', zone: 'privatelink.blob.${az.environment().suffixes.storage}' }
           ]
         : [],
       privateOnly && mysqlVm
@@ -349,6 +381,10 @@ output azureEnv array = [
   'REDIS_HOST=${redis.outputs.host}'
   'TLS_CERT_URI=${ingressVault.outputs.uri}certificates/liveops-tls'
   'ACR_LOGIN_SERVER=${acr.outputs.loginServer}'
+  'CLIENT_ID_MONITORING=${clientIds.monitoring}'
+  'KEY_VAULT_MONITORING=${monitoringVault.outputs.name}'
+  'STORAGE_ACCOUNT_MONITORING=${monitoringStorage.outputs.name}'
+  'LOKI_ADDRESS=${network.outputs.lokiAddress}'
 ]
 
 @description('Name of the cluster, for az aks get-credentials.')

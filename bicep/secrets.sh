@@ -4,19 +4,20 @@
 #   bicep/secrets.sh AZURE_ENV                  make what is missing
 #   bicep/secrets.sh --rotate NAME AZURE_ENV    put a new value in front of the old one, which goes on being taken
 #   bicep/secrets.sh --retire NAME AZURE_ENV    have the old one taken no more
+#   bicep/secrets.sh --give NAME AZURE_ENV      put a line of standard input, for those that somebody else makes
 #
 # AZURE_ENV is a file such as deploy/overlays/dev/azure/azure.env. Needs az, signed in as an operator, and openssl.
 set -euo pipefail
 umask 077
 
 usage() {
-  sed -n '4,6s/^# *//p' "$0" >&2
+  sed -n '4,7s/^# *//p' "$0" >&2
   exit 2
 }
 
 action=make name=
 case ${1-} in
---rotate | --retire)
+--rotate | --retire | --give)
   action=${1#--} name=${2-}
   shift 2 || usage
   ;;
@@ -36,9 +37,11 @@ setting() {
 }
 services=$(setting KEY_VAULT_SERVICES)
 schema=$(setting KEY_VAULT_SCHEMA)
+monitoring=$(setting KEY_VAULT_MONITORING)
 mysqlHost=$(setting MYSQL_HOST)
 redisHost=$(setting REDIS_HOST)
 certificateURI=$(setting TLS_CERT_URI)
+readonly given=(slack-url smtp-password deadman-url grafana-client-secret)
 
 # Values are in files of a directory nobody else can read, and in pipes: arguments can be read by everybody on the machine.
 dir=$(mktemp -d)
@@ -90,6 +93,15 @@ redisURL() {
   key=$(az redis list-keys --ids "$id" --query "$1" --output tsv)
   key=${key//+/%2B} key=${key//\//%2F} key=${key//=/%3D}
   printf 'rediss://:%s@%s:6380/0' "$key" "$redisHost"
+}
+
+# redisPasswords prints what redis_exporter reads: the key that the URL holds.
+redisPasswords() {
+  local url key
+  url=$(get "$services" redis-url)
+  key=${url#rediss://:} key=${key%@*}
+  key=${key//\%2B/+} key=${key//\%2F//} key=${key//\%3D/=}
+  printf '{"rediss://%s:6380": "%s"}' "$redisHost" "$key"
 }
 
 # renewOtherRedisKey makes the key anew that the URL does not hold, and prints which it is.
@@ -152,7 +164,7 @@ EOF
 make() {
   local vault name
   declare -gA names
-  for vault in "$services" "$schema"; do
+  for vault in "$services" "$schema" "$monitoring"; do
     names[$vault]=$(az keyvault secret list --vault-name "$vault" --query '[].name' --output tsv)
   done
   for name in hmac-secret session-secret receipt-secret archive-secret cursor-secret; do missing "$services" "$name" random; done
@@ -161,10 +173,29 @@ make() {
   missing "$services" db-url databaseURL services
   missing "$schema" db-url databaseURL schema
   missing "$services" redis-url redisURL primaryKey
+  missing "$monitoring" redis-passwords redisPasswords
   if ! grep -qxF db-ca <<<"${names[$schema]}"; then authority; fi
   missing "$services" db-ca get "$schema" db-ca
   if ! grep -qxF mysql-tls-cert <<<"${names[$schema]}"; then certificate; fi
   ingressCertificate
+  for name in "${given[@]}"; do
+    if ! grep -qxF "$name" <<<"${names[$monitoring]}"; then echo "$monitoring/$name is missing: $0 --give $name $env" >&2; fi
+  done
+}
+
+# give takes a secret that its issuer made: Slack, the mail server, the dead man's switch, Entra ID.
+give() {
+  local value=
+  if [[ " ${given[*]} " != *" $name "* ]]; then
+    echo "$name is not given but made" >&2
+    exit 1
+  fi
+  IFS= read -r -s -p "$name: " value || true # a last line may have no end
+  if [[ -z $value ]]; then
+    echo "$name is empty" >&2
+    exit 1
+  fi
+  printf '%s' "$value" | put "$monitoring" "$name"
 }
 
 # prepend VAULT NAME puts a new value in front of the list that a secret is.
@@ -216,6 +247,7 @@ rotate() {
   redis-url)
     other=$(renewOtherRedisKey)
     redisURL "${other,}Key" | put "$services" redis-url
+    redisPasswords | put "$monitoring" redis-passwords
     ;;
   *)
     echo "$name cannot be rotated" >&2

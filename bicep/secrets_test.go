@@ -2,6 +2,7 @@ package bicep_test
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"net/url"
 	"os"
@@ -48,7 +49,7 @@ type azure struct {
 func newAzure(t *testing.T) azure {
 	t.Helper()
 	a := azure{t: t, dir: t.TempDir()}
-	for _, vault := range []string{"kv-services-x", "kv-schema-x", "kv-ingress-x", "bin"} {
+	for _, vault := range []string{"kv-services-x", "kv-schema-x", "kv-monitoring-x", "kv-ingress-x", "bin"} {
 		require.NoError(t, os.Mkdir(filepath.Join(a.dir, vault), 0o700))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(a.dir, "bin", "az"), []byte(fakeAz), 0o700))
@@ -57,6 +58,7 @@ func newAzure(t *testing.T) azure {
 	a.env = filepath.Join(a.dir, "azure.env")
 	require.NoError(t, os.WriteFile(a.env, []byte(`KEY_VAULT_SERVICES=kv-services-x
 KEY_VAULT_SCHEMA=kv-schema-x
+KEY_VAULT_MONITORING=kv-monitoring-x
 MYSQL_HOST=mysql.liveops-dev.internal
 REDIS_HOST=redis-x.redis.cache.windows.net
 TLS_CERT_URI=https://kv-ingress-x.vault.azure.net/certificates/liveops-tls
@@ -67,7 +69,14 @@ TLS_CERT_URI=https://kv-ingress-x.vault.azure.net/certificates/liveops-tls
 // run runs the script and gives what it printed, which holds no value of any secret, and neither do the arguments of az.
 func (a azure) run(args ...string) (string, error) {
 	a.t.Helper()
+	return a.pipe("", args...)
+}
+
+// pipe runs the script with a standard input.
+func (a azure) pipe(input string, args ...string) (string, error) {
+	a.t.Helper()
 	cmd := exec.CommandContext(a.t.Context(), "./secrets.sh", append(args, a.env)...)
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Env = append(os.Environ(), "AZ="+a.dir, "PATH="+filepath.Join(a.dir, "bin")+":"+os.Getenv("PATH"), "TMPDIR="+a.dir)
 	before := a.values()
 	out, err := cmd.CombinedOutput()
@@ -100,7 +109,7 @@ func (a azure) must(args ...string) string {
 func (a azure) values() map[string]string {
 	a.t.Helper()
 	values := map[string]string{}
-	for _, pattern := range []string{"kv-services-x/*", "kv-schema-x/*", "*Key"} {
+	for _, pattern := range []string{"kv-services-x/*", "kv-schema-x/*", "kv-monitoring-x/*", "*Key"} {
 		paths, err := filepath.Glob(filepath.Join(a.dir, pattern))
 		require.NoError(a.t, err)
 		for _, path := range paths {
@@ -114,9 +123,69 @@ func (a azure) values() map[string]string {
 	return values
 }
 
+// given are the secrets that the script cannot make.
+var given = map[string]string{
+	"slack-url": "https://hooks.slack.com/services/T0/B0/x", "smtp-password": "a password, with a comma",
+	"deadman-url": "https://deadman.example.com/x", "grafana-client-secret": "of-the-application",
+}
+
+// give gives the script the secrets that it cannot make.
+func (a azure) give() {
+	a.t.Helper()
+	for name, value := range given {
+		out, err := a.pipe(value, "--give", name)
+		require.NoError(a.t, err, out)
+		require.Equal(a.t, "kv-monitoring-x/"+name+"\n", out)
+		require.Equal(a.t, value, a.values()["kv-monitoring-x/"+name])
+	}
+}
+
+func TestSecretsThatAreGiven(t *testing.T) {
+	t.Parallel()
+	a := newAzure(t)
+	first := a.must()
+	for name := range given {
+		require.Contains(t, first, "kv-monitoring-x/"+name+" is missing: ./secrets.sh --give "+name+" "+a.env+"\n")
+		require.NotContains(t, a.values(), "kv-monitoring-x/"+name)
+	}
+	a.give()
+	require.Empty(t, a.must())
+
+	made := a.values()
+	for _, wrong := range [][]string{{"--give", "slack-url"}, {"--give", "hmac-secret"}, {"--give", "nothing"}, {"--give"}} {
+		input := ""
+		if len(wrong) > 1 && wrong[1] != "slack-url" {
+			input = "a value\n"
+		}
+		_, err := a.pipe(input, wrong...)
+		require.Error(t, err, "%v", wrong)
+	}
+	require.Equal(t, made, a.values())
+
+	_, err := a.pipe("https://hooks.slack.com/services/T0/B0/another\n", "--give", "slack-url")
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/services/T0/B0/another", a.values()["kv-monitoring-x/slack-url"])
+}
+
+// TestRedisPasswords reads what redis_exporter does: the password of its address.
+func TestRedisPasswords(t *testing.T) {
+	t.Parallel()
+	a := newAzure(t)
+	a.must()
+	for range 2 {
+		options, err := redis.ParseURL(a.values()["kv-services-x/redis-url"])
+		require.NoError(t, err)
+		var passwords map[string]string
+		require.NoError(t, json.Unmarshal([]byte(a.values()["kv-monitoring-x/redis-passwords"]), &passwords))
+		require.Equal(t, map[string]string{"rediss://redis-x.redis.cache.windows.net:6380": options.Password}, passwords)
+		a.must("--rotate", "redis-url")
+	}
+}
+
 func TestSecretsAreMadeOnce(t *testing.T) {
 	t.Parallel()
 	a := newAzure(t)
+	a.give()
 	a.must()
 	made := a.values()
 

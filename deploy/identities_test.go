@@ -46,10 +46,10 @@ var identityRules = []rule{
 		{"deploy/overlays/prod/azure/azure.env", "={KEY_VAULT_SCHEMA}", "=a-name-that-is-too-long-for-it", "KEY_VAULT_SCHEMA"},
 	}},
 	{"Bicep federates the accounts of the cluster", accountsFederated, []seed{
-		{"bicep/modules/identities.bicep", "${workload.namespace}:", "default:", "subject"},
+		{"bicep/modules/identities.bicep", "${account.namespace}:", "default:", "subject"},
 		{"bicep/modules/identities.bicep", "api://AzureADTokenExchange", "api://Azure", "audiences"},
 		{"bicep/main.bicep", "name: 'migrate', namespace: system.namespace", "name: 'migrate', namespace: 'liveops'", "name: 'migrate', namespace: system.namespace"},
-		{"bicep/main.bicep", "serviceAccount: 'keda-operator'", "serviceAccount: 'keda'", "keda-operator"},
+		{"bicep/main.bicep", "serviceAccounts: ['keda-operator']", "serviceAccounts: ['keda']", "keda-operator"},
 		{"bicep/main.bicep", "'id-${base}'", "'identity-${base}'", "id-${base}"},
 	}},
 }
@@ -199,12 +199,12 @@ func accountsFederated(a *assets, r *report) {
 	const why = "an account of the cluster would stand for no identity"
 	r.lacks(a, "bicep/modules/identities.bicep", why,
 		"name: '${prefix}-${workload.name}'",
-		"subject: 'system:serviceaccount:${workload.namespace}:${workload.serviceAccount}'",
+		"subject: 'system:serviceaccount:${account.namespace}:${account.name}'",
 		"audiences: ['api://AzureADTokenExchange']")
 	r.lacks(a, "bicep/main.bicep", why,
 		"var serviceNames = objectKeys(system.services)",
-		"map(serviceNames, service => { name: service, namespace: system.namespace, serviceAccount: service })",
-		"{ name: 'migrate', namespace: system.namespace, serviceAccount: 'migrate' }",
-		"{ name: 'keda', namespace: 'kube-system', serviceAccount: 'keda-operator' }",
+		"map(serviceNames, service => { name: service, namespace: system.namespace, serviceAccounts: [service] })",
+		"{ name: 'migrate', namespace: system.namespace, serviceAccounts: ['migrate'] }",
+		"{ name: 'keda', namespace: 'kube-system', serviceAccounts: ['keda-operator'] }",
 		"prefix: 'id-${base}'")
 }

@@ -71,7 +71,8 @@ func portsInBicep(a *assets, r *report) {
 	p := a.system.Ports
 	r.lacks(a, "bicep/modules/network.bicep", "the ports of bicep/system.json",
 		"var ports = loadJsonContent('../system.json').ports",
-		"['${ports.mysql}', '9100', '9104']",
-		"['${ports.https}', '${ports.amqp}', '${ports.redis}']")
+		"['${ports.mysql}', '9100', '9104', '12345']",
+		"['${ports.https}', '${ports.amqp}', '${ports.redis}']",
+		"destinationPortRange: '${ports.loki}'")
 	r.lacks(a, "bicep/secrets.sh", "the ports of bicep/system.json", fmt.Sprintf("@%%s:%d/liveops", p.MySQL), fmt.Sprintf("@%%s:%d/0", p.Redis))
 }

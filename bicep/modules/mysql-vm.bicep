@@ -30,10 +30,13 @@ param vaultName string
 @description('Name of the storage account that backups go to.')
 param storageAccount string
 
+@description('Address of Loki, which logs go to.')
+param lokiAddress string
+
 var system = loadJsonContent('../system.json')
 
 // Unlike custom data, which is fixed when the VM is made, user data may change with every deployment.
-var settings = 'VAULT=https://${vaultName}${environment().suffixes.keyvaultDns}\nBACKUPS=https://${storageAccount}.blob.${environment().suffixes.storage}/mysql-backups\nADDRESS=${address}\nMAX_CONNECTIONS=${system.mysql.maxConnections}\n'
+var settings = 'VAULT=https://${vaultName}${environment().suffixes.keyvaultDns}\nBACKUPS=https://${storageAccount}.blob.${environment().suffixes.storage}/mysql-backups\nADDRESS=${address}\nMAX_CONNECTIONS=${system.mysql.maxConnections}\nLOKI_URL=http://${lokiAddress}:${system.ports.loki}\nALLOY=${loadFileAsBase64('../../deploy/monitoring/alloy/vm.alloy')}\n'
 
 resource nic 'Microsoft.Network/networkInterfaces@2024-05-01' = {
   name: 'nic-${name}'

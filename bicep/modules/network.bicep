@@ -77,6 +77,32 @@ resource nodesRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
           destinationPortRanges: ['80', '443'] // the Ingress answers 80 with a redirect
         }
       }
+      {
+        name: 'mysql-vm-logs' // to Loki, by the load balancer
+        properties: {
+          priority: 110
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: mysqlPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '${ports.loki}'
+        }
+      }
+      {
+        name: 'deny-mysql-vm'
+        properties: {
+          priority: 120
+          direction: 'Inbound'
+          access: 'Deny'
+          protocol: '*'
+          sourceAddressPrefix: mysqlPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '*'
+        }
+      }
     ]
   }
 }
@@ -123,7 +149,7 @@ resource mysqlRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (m
   properties: {
     securityRules: [
       {
-        name: 'nodes' // MySQL, and the exporters of the node and of mysqld
+        name: 'nodes' // MySQL, the exporters of the node and of mysqld, and Alloy
         properties: {
           priority: 100
           direction: 'Inbound'
@@ -132,7 +158,7 @@ resource mysqlRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (m
           sourceAddressPrefix: nodesPrefix
           sourcePortRange: '*'
           destinationAddressPrefix: '*'
-          destinationPortRanges: ['${ports.mysql}', '9100', '9104']
+          destinationPortRanges: ['${ports.mysql}', '9100', '9104', '12345']
         }
       }
       denyOthers
@@ -218,6 +244,9 @@ output endpointsSubnetId string = '${vnet.id}/subnets/endpoints'
 
 @description('Addresses of the private endpoints.')
 output endpointsPrefix string = endpointsPrefix
+
+@description('Address of Loki for what is not in the cluster: the last of the nodes, which get the first that are free.')
+output lokiAddress string = cidrHost(nodesPrefix, 1021)
 
 @description('Resource id of the subnet of MySQL\'s VM; there is one only with the VM.')
 output mysqlSubnetId string = '${vnet.id}/subnets/mysql'

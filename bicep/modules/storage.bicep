@@ -16,6 +16,9 @@ param privateOnly bool
 @description('Object id of the identity that owns every blob of the account; empty: nobody.')
 param ownerPrincipalId string = ''
 
+@description('Containers that are made.')
+param containers array = []
+
 var blobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 
 resource account 'Microsoft.Storage/storageAccounts@2024-01-01' = {
@@ -51,6 +54,11 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2024-01-01' = {
     }
   }
 }
+
+resource made 'Microsoft.Storage/storageAccounts/blobServices/containers@2024-01-01' = [for container in containers: {
+  parent: blobs
+  name: container
+}]
 
 resource ownerRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(ownerPrincipalId)) {
   name: guid(account.id, 'owner', blobDataOwner)

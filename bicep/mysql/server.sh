@@ -3,11 +3,13 @@
 # writes a dump to the storage account, every night. Both may be cut off anywhere and repeated.
 # The deployment puts the settings in front, see modules/mysql-vm.bicep.
 set -euo pipefail
-: "${VAULT:?}" "${BACKUPS:?}" "${ADDRESS:?}" "${MAX_CONNECTIONS:?}"
+: "${VAULT:?}" "${BACKUPS:?}" "${ADDRESS:?}" "${MAX_CONNECTIONS:?}" "${LOKI_URL:?}" "${ALLOY:?}"
 umask 077
 
 readonly conf=/etc/mysql/mysql.conf.d/zz-liveops.cnf tls=/etc/mysql/tls exporter=/etc/liveops/exporter.cnf
 readonly exporterArgs=/etc/default/prometheus-mysqld-exporter marks=/var/lib/liveops
+readonly metrics=/var/lib/prometheus/node-exporter # node_exporter tells what is in the files *.prom
+readonly alloyVersion=1.15.1-1 grafanaFingerprint=B53AE77BADB630A683046005963FA27710458545
 
 # Secrets reach other programs by pipe: arguments can be read by everybody on the machine.
 
@@ -30,6 +32,11 @@ put() {
   chgrp "$3" "$new"
   chmod "$2" "$new"
   mv "$new" "$1"
+}
+
+# metric NAME VALUE has node_exporter tell a number.
+metric() {
+  printf '%s %s\n' "$1" "$2" | put "$metrics/$1.prom" 0644 root
 }
 
 # once NAME FILE COMMAND... runs a command unless it succeeded with this content of the file before.
@@ -116,9 +123,14 @@ innodb_flush_method = O_DIRECT
 innodb_flush_log_at_trx_commit = 1
 sync_binlog = 1
 binlog_expire_logs_seconds = 604800
+log_error = /var/log/mysql/error.log
+slow_query_log = ON
+slow_query_log_file = /var/log/mysql/slow.log
+long_query_time = 1
 EOF
   once config "$conf" systemctl restart mysql
   once tls "$tls/server.pem" mysql -e 'ALTER INSTANCE RELOAD TLS'
+  metric mysql_certificate_expiry_timestamp_seconds "$(date -d "$(openssl x509 -noout -enddate <<<"$cert" | cut -d= -f2)" +%s)"
 
   account services % SSL "$servicesPasswords" "host=$ADDRESS" ssl-mode=REQUIRED
   account schema % SSL "$schemaPasswords" "host=$ADDRESS" ssl-mode=REQUIRED
@@ -143,6 +155,32 @@ EOF
 ARGS="--config.my-cnf=$exporter"
 EOF
   once exporter "$exporter" systemctl restart prometheus-mysqld-exporter
+
+  logs # last, since it is not needed to be there for the services
+}
+
+# logs has Alloy of Grafana's repository send the logs to Loki. Of the keys that are offered there one is trusted, by its fingerprint.
+logs() {
+  local keys
+  if [[ $(dpkg-query --show --showformat='${Version}' alloy 2>/dev/null) != "$alloyVersion" ]]; then
+    keys=$(mktemp -d)
+    curl -fsS --retry 3 https://apt.grafana.com/gpg.key | gpg --homedir "$keys" --batch --quiet --import
+    gpg --homedir "$keys" --batch --armor --export "$grafanaFingerprint" | put /usr/share/keyrings/grafana.asc 0644 root
+    rm -rf "$keys"
+    put /etc/apt/sources.list.d/grafana.list 0644 root <<<'deb [signed-by=/usr/share/keyrings/grafana.asc] https://apt.grafana.com stable main'
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --allow-downgrades "alloy=$alloyVersion"
+    usermod -aG adm,systemd-journal alloy # whose the logs are
+    systemctl enable --quiet alloy
+  fi
+  base64 -d <<<"$ALLOY" | put /etc/alloy/config.alloy 0644 root
+  put /etc/default/alloy 0644 root <<EOF
+CONFIG_FILE=/etc/alloy/config.alloy
+CUSTOM_ARGS="--server.http.listen-addr=$ADDRESS:12345 --disable-reporting"
+LOKI_URL=$LOKI_URL
+EOF
+  once alloy-args /etc/default/alloy systemctl restart alloy
+  once alloy-config /etc/alloy/config.alloy systemctl restart alloy
 }
 
 # backup writes the dump as blocks, which become a blob only when the last one is there.
@@ -166,6 +204,7 @@ backup() {
     done
   { printf '<BlockList>'; cat "$dir/list"; printf '</BlockList>'; } >"$dir/commit"
   upload comp=blocklist "$dir/commit"
+  metric mysql_backup_last_success_timestamp_seconds "$(date +%s)"
 }
 
 case ${1-} in
