@@ -11,6 +11,14 @@ var argoRules = []rule{
 		{"deploy/argocd/apps/prod.yaml", "project: liveops", "project: default", "project"},
 		{"deploy/argocd/apps/prod.yaml", "name: liveops-prod\n    namespace", "name: liveops-dev\n    namespace", "destination"},
 		{"deploy/argocd/apps/prod.yaml", "manifests.git", "manifest.git", "repoURL"},
+		{"deploy/argocd/apps/monitoring-prod.yaml", "path: deploy/overlays/prod/monitoring", "path: deploy/overlays/dev/monitoring", "no Application has the path deploy/overlays/prod/monitoring"},
+		{"deploy/argocd/apps/monitoring-prod.yaml", "project: monitoring", "project: liveops", `project: is "liveops"`},
+		{"deploy/argocd/apps/monitoring-prod.yaml", "name: liveops-prod", "name: liveops-dev", "destination"},
+		{"deploy/argocd/apps/charts-prod.yaml", "namespace: argocd\n  syncPolicy", "namespace: monitoring\n  syncPolicy", "destination"},
+		{"deploy/argocd/apps/charts-prod.yaml", "path: deploy/overlays/prod/charts", "path: deploy/monitoring/charts", "no Application has the path deploy/overlays/prod/charts"},
+		{"deploy/argocd/monitoring.yaml", "kind: PrometheusRule", "kind: PrometheusRules", `"monitoring.coreos.com/PrometheusRule" is not allowed`},
+		{"deploy/argocd/monitoring.yaml", "kind: Namespace, name: monitoring", "kind: Node", `"Namespace" is missing`},
+		{"deploy/argocd/monitoring.yaml", `["*-prod"]`, `["*-dev"]`, "monitoring: syncWindows"},
 		{"deploy/argocd/project.yaml", "kind: ScaledObject", "kind: ScaledJob", `"keda.sh/ScaledObject" is missing`},
 		{"deploy/argocd/project.yaml", "kind: ScaledObject", "kind: ScaledJob", `"keda.sh/ScaledJob" should not be there`},
 		{"deploy/argocd/project.yaml", "kind: Namespace", "kind: '*'", `"*" should not be there`},
@@ -22,55 +30,86 @@ var argoRules = []rule{
 }
 
 func argoDelivers(a *assets, r *report) {
-	project := a.argo.project
-	path, found := "deploy/overlays/"+a.environment, false
+	overlay, cluster := "deploy/overlays/"+a.environment, "liveops-"+a.environment
+	wanted := map[string]struct { // by path
+		project string
+		destination
+	}{
+		overlay:                 {"liveops", destination{Name: cluster, Namespace: a.system.Namespace}},
+		overlay + "/monitoring": {"monitoring", destination{Name: cluster, Namespace: "monitoring"}},
+		overlay + "/charts":     {"default", destination{Server: "https://kubernetes.default.svc", Namespace: "argocd"}},
+	}
+	found := map[string]bool{}
 	for _, app := range a.argo.applications {
-		source := app.Spec.Source
+		source, project := app.Spec.Source, a.argo.projects[app.Spec.Project]
 		if !a.hasFolder(source.Path) {
 			r.add(app.at("source.path"), "there is no %s", source.Path)
 		}
-		if !slices.Contains(project.Spec.SourceRepos, source.RepoURL) {
+		if !slices.Contains(a.argo.projects["liveops"].Spec.SourceRepos, source.RepoURL) {
 			r.add(app.at("source.repoURL"), "%s is not among sourceRepos of deploy/argocd/project.yaml", source.RepoURL)
 		}
 		if auto := app.Spec.SyncPolicy.Automated; auto == nil || !auto.Prune || !auto.SelfHeal {
 			r.add(app.at("syncPolicy.automated"), "should prune and heal: otherwise the cluster is not what the repository says")
 		}
-		if source.Path != path {
+		want, ok := wanted[source.Path]
+		if !ok {
 			continue
 		}
-		found = true
-		want := destination{Name: "liveops-" + a.environment, Namespace: a.system.Namespace}
-		if app.Spec.Destination != want || !slices.Contains(project.Spec.Destinations, want) {
-			r.add(app.at("destination"), "is %v; it and one of the project's should be %v", app.Spec.Destination, want)
+		found[source.Path] = true
+		if app.Spec.Destination != want.destination || want.project != "default" && !slices.Contains(project.Spec.Destinations, want.destination) {
+			r.add(app.at("destination"), "is %v; it and one of the project's should be %v", app.Spec.Destination, want.destination)
 		}
-		if app.Spec.Project != project.Metadata.Name {
-			r.add(app.at("project"), "is %q, not %q", app.Spec.Project, project.Metadata.Name)
-		}
-	}
-	if !found {
-		r.add("deploy/argocd/apps", "no Application has the path %s", path)
-	}
-	for _, d := range project.Spec.Destinations {
-		if strings.Contains(d.Name+d.Namespace+d.Server, "*") {
-			r.add(project.at("destinations"), "%v allows every cluster or namespace", d)
+		if app.Spec.Project != want.project {
+			r.add(app.at("project"), "is %q, not %q", app.Spec.Project, want.project)
 		}
 	}
-	var deployed []string
-	for _, o := range a.objects {
+	for path := range wanted {
+		if !found[path] {
+			r.add("deploy/argocd/apps", "no Application has the path %s", path)
+		}
+	}
+	for _, project := range a.argo.projects {
+		for _, d := range project.Spec.Destinations {
+			if strings.Contains(d.Name+d.Namespace+d.Server, "*") {
+				r.add(project.at("destinations"), "%v allows every cluster or namespace", d)
+			}
+		}
+	}
+	services, monitoring := a.argo.projects["liveops"], a.argo.projects["monitoring"]
+	r.same(services.at("namespaceResourceWhitelist"), kinds(a.objects), names(services.Spec.NamespaceResourceWhitelist, groupKind.String))
+	r.same(services.at("clusterResourceWhitelist"), []string{"Namespace"}, names(services.Spec.ClusterResourceWhitelist, func(k groupKind) string { return k.Kind }))
+	for _, kind := range kinds(a.monitoring.objects) { // and what the charts bring
+		if !slices.Contains(names(monitoring.Spec.NamespaceResourceWhitelist, groupKind.String), kind) {
+			r.add(monitoring.at("namespaceResourceWhitelist"), "%q is not allowed", kind)
+		}
+	}
+	r.same(monitoring.at("clusterResourceWhitelist"), []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"},
+		names(monitoring.Spec.ClusterResourceWhitelist, func(k groupKind) string { return k.Kind }))
+	windows(services, "liveops-prod", r)
+	windows(monitoring, "*-prod", r)
+}
+
+// windows reports a project whose applications of production follow at any time.
+func windows(p project, applications string, r *report) {
+	for _, w := range p.Spec.SyncWindows {
+		if w.Kind == "allow" && slices.Contains(w.Applications, applications) && w.Schedule != "" && w.Duration != "" {
+			return
+		}
+	}
+	r.add(p.at("syncWindows"), "none of kind allow is for %s: production would follow at any time", applications)
+}
+
+func (k groupKind) String() string { return k.Group + "/" + k.Kind }
+
+// kinds are the kinds of objects, each with its group.
+func kinds(objects []object) []string {
+	return names(objects, func(o object) string {
 		group, _, ok := strings.Cut(o.APIVersion, "/")
 		if !ok {
 			group = ""
 		}
-		deployed = append(deployed, group+"/"+o.Kind)
-	}
-	r.same(project.at("namespaceResourceWhitelist"), deployed, names(project.Spec.NamespaceResourceWhitelist, func(k groupKind) string { return k.Group + "/" + k.Kind }))
-	r.same(project.at("clusterResourceWhitelist"), []string{"Namespace"}, names(project.Spec.ClusterResourceWhitelist, func(k groupKind) string { return k.Kind }))
-	for _, w := range project.Spec.SyncWindows {
-		if w.Kind == "allow" && slices.Contains(w.Applications, "liveops-prod") && w.Schedule != "" && w.Duration != "" {
-			return
-		}
-	}
-	r.add(project.at("syncWindows"), "none of kind allow is for liveops-prod: production would follow at any time")
+		return groupKind{group, o.Kind}.String()
+	})
 }
 
 func (a *assets) hasFolder(path string) bool {

@@ -31,7 +31,8 @@ type rule struct {
 }
 
 // seed is a mistake: the first old is replaced by new, in a file of the repository or in an object that the overlay deploys,
-// which is named as Kind/name, without the hash that Kustomize adds to one. The report must hold want. {KEY} is a value of
+// which is named as Kind/name, without the hash that Kustomize adds to one, and of the monitoring as monitoring/Kind/name or
+// charts/Kind/name. The report must hold want. {KEY} is a value of
 // azure.env, and a # at the end of new makes a comment of the value that was there: so both may change.
 type seed struct{ in, old, new, want string }
 
@@ -66,7 +67,7 @@ func (r *report) lacks(a *assets, file, why string, phrases ...string) {
 }
 
 var rules = slices.Concat(environmentRules, functionRules, queueRules, identityRules, secretRules, portRules, labelRules,
-	networkRules, scalingRules, podRules, migrationRules, ingressRules, argoRules, imageRules)
+	networkRules, scalingRules, podRules, migrationRules, ingressRules, argoRules, imageRules, monitoringRules, chartRules)
 
 var environments = []string{"dev", "staging", "prod"}
 
@@ -171,13 +172,20 @@ func plant(files map[string]string, s seed) (*assets, error) {
 		}
 		files = maps.Clone(files)
 		files[s.in] = strings.Replace(text, s.old, s.new, 1)
-		if kustomized.MatchString(s.in) {
-			return load(files, "prod")
+		for _, part := range parts {
+			if !builtOf[part].MatchString(s.in) {
+				continue
+			}
+			built, err := build(files, "prod", part)
+			if err != nil {
+				return nil, err
+			}
+			objects = slices.Concat(slices.DeleteFunc(slices.Clone(objects), func(o rendered) bool { return o.part == part }), built)
 		}
 		return assemble(files, "prod", objects)
 	}
 	for i, one := range objects {
-		if hash.ReplaceAllString(one.name, "") != s.in {
+		if path.Join(one.part, hash.ReplaceAllString(one.name, "")) != s.in {
 			continue
 		}
 		if !strings.Contains(one.text, s.old) {
@@ -205,18 +213,41 @@ func load(files map[string]string, environment string) (*assets, error) {
 // hash is what Kustomize adds to the name of a ConfigMap, so that a change of it is a change of the pods.
 var hash = regexp.MustCompile(`-[a-z0-9]{10}$`)
 
-// kustomized are the files that overlays are made of.
-var kustomized = regexp.MustCompile(`^(deploy/(base|overlays)|examples)/`)
-
-// rendered is an object that an overlay deploys: its Kind/name, the file that it comes from, its YAML and the same as JSON.
-type rendered struct {
-	name, file, text string
-	json             []byte
+// builtOf are the files that each part is built of, but for those that rules read as they are.
+var builtOf = map[string]*regexp.Regexp{
+	"":           regexp.MustCompile(`^(deploy/base|deploy/overlays/prod(/azure)?/[^/]*$|examples)`),
+	"monitoring": regexp.MustCompile(`^(deploy/monitoring/(azure/|redis-exporter/|[^/]*$)|deploy/base/azure/local|deploy/overlays/prod/(azure|monitoring)/)`),
+	"charts":     regexp.MustCompile(`^(deploy/monitoring/charts|deploy/base/azure/local|deploy/overlays/prod/(azure|charts))/`),
 }
 
-// render builds an overlay as Argo CD does.
+// kustomized are the files that overlays are made of.
+var kustomized = regexp.MustCompile(`^(deploy/(base|overlays|monitoring)|examples)/`)
+
+// rendered is an object that an overlay deploys: which part it is of, its Kind/name, the file that it comes from, its YAML and the
+// same as JSON.
+type rendered struct {
+	part, name, file, text string
+	json                   []byte
+}
+
+// parts are the folders that Argo CD builds in an overlay: the services, the monitoring and its charts.
+var parts = []string{"", "monitoring", "charts"}
+
+// render builds the parts of an overlay as Argo CD does.
 func render(files map[string]string, environment string) ([]rendered, error) {
-	memory, dir := filesys.MakeFsInMemory(), "deploy/overlays/"+environment
+	var objects []rendered
+	for _, part := range parts {
+		built, err := build(files, environment, part)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, built...)
+	}
+	return objects, nil
+}
+
+func build(files map[string]string, environment, part string) ([]rendered, error) {
+	memory, dir := filesys.MakeFsInMemory(), path.Join("deploy/overlays", environment, part)
 	for name, text := range files {
 		if name == dir+"/kustomization.yaml" {
 			text += "\nbuildMetadata: [originAnnotations]\n"
@@ -239,7 +270,7 @@ func render(files map[string]string, environment string) ([]rendered, error) {
 			return nil, err
 		}
 		objects = append(objects, rendered{
-			name: resource.GetKind() + "/" + resource.GetName(), file: path.Join(dir, cmp.Or(origin.Path, origin.ConfiguredIn)),
+			part: part, name: resource.GetKind() + "/" + resource.GetName(), file: path.Join(dir, cmp.Or(origin.Path, origin.ConfiguredIn)),
 		})
 	}
 	if err := built.RemoveOriginAnnotations(); err != nil {

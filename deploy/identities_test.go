@@ -34,13 +34,17 @@ var identityRules = []rule{
 	{"no name stands where a value of azure.env should", placeholdersReplaced, []seed{
 		{"deploy/base/azure/replacements.yaml", "spec.podIdentity.identityId", "spec.podIdentity.identityOwner\n        options: {create: true}", "CLIENT_ID_KEDA"},
 		{"deploy/overlays/prod/host.yaml", "/spec/rules/0/host", "/spec/rules/0/hosts", "HOST"},
+		{"deploy/monitoring/azure/replacements.yaml", ".env.[name=REDIS_HOST].value", ".env.[name=REDIS_HOST].values\n        options: {create: true}", "REDIS_HOST"},
+		{"deploy/monitoring/charts/azure/replacements.yaml", "index: 3", "index: 4", "AZURE_TENANT_ID"},
+		{"deploy/overlays/prod/charts/cluster.yaml", "/spec/destination/name", "/spec/destination/names", "CLUSTER"},
 	}},
 	{"azure.env is Bicep's output", azureEnvComplete, []seed{
-		{"deploy/overlays/prod/azure/azure.env", "REDIS_HOST=", "REDIS=", `"REDIS_HOST" is missing`},
+		{"deploy/overlays/prod/azure/azure.env", "ACR_LOGIN_SERVER=", "ACR=", `"ACR_LOGIN_SERVER" is missing`},
 		{"bicep/main.bicep", "'REDIS_HOST=$", "'REDIS=$", `"REDIS" is missing`},
 		{"bicep/main.bicep", "  'CLIENT_ID_KEDA=${clientIds.keda}'\n  'MYSQL_ADDRESS=${databaseAddress}/32'\n", "  'MYSQL_ADDRESS=${databaseAddress}/32'\n  'CLIENT_ID_KEDA=${clientIds.keda}'\n", "another order"},
 		{"deploy/overlays/prod/azure/azure.env", "={CLIENT_ID_MIGRATE}", "={CLIENT_ID_KEDA}", "CLIENT_ID_KEDA has the value of CLIENT_ID_MIGRATE"},
 		{"deploy/overlays/prod/azure/azure.env", "={MYSQL_ADDRESS}", "=10.42.5.4", "MYSQL_ADDRESS"},
+		{"deploy/overlays/prod/azure/azure.env", "={LOKI_ADDRESS}", "=loki", "LOKI_ADDRESS"},
 		{"deploy/overlays/prod/azure/azure.env", "={SERVICEBUS_NAMESPACE}\n", "=other\n", "SERVICEBUS_FQDN"},
 		{"deploy/overlays/prod/azure/azure.env", "certificates/liveops-tls", "certificates/tls", "TLS_CERT_URI"},
 		{"deploy/overlays/prod/azure/azure.env", "={KEY_VAULT_SCHEMA}", "=a-name-that-is-too-long-for-it", "KEY_VAULT_SCHEMA"},
@@ -57,8 +61,8 @@ var identityRules = []rule{
 // migrate is the workload beside the services.
 const migrate = "migrate"
 
-func names[T any](list []T, name func(T) string) []string {
-	var all []string
+func names[T, N any](list []T, name func(T) N) []N {
+	var all []N
 	for _, one := range list {
 		all = append(all, name(one))
 	}
@@ -144,10 +148,13 @@ func identitiesMade(a *assets, r *report) {
 }
 
 func placeholdersReplaced(a *assets, r *report) {
-	word := regexp.MustCompile(`(?m)[:\-] (` + strings.Join(append(slices.Clone(a.azure.keys), "HOST"), "|") + `)$`)
-	for _, o := range a.objects {
+	words := append(slices.Clone(a.azure.keys), "HOST", "CLUSTER", "ENVIRONMENT", "GRAFANA_CLIENT_ID")
+	word := regexp.MustCompile(`(?m)(- name:|\w+:|-|/) ?(` + strings.Join(words, "|") + `)(/.*)?$`)
+	for _, o := range slices.Concat(a.objects, a.monitoring.objects, names(a.charts, func(c application) object { return c.object })) {
 		for _, m := range word.FindAllStringSubmatch(o.text, -1) {
-			r.add(o.at(m[1]), "the name is deployed, not the value: no line of deploy/base/azure/replacements.yaml or of the overlay leads there")
+			if m[1] != "- name:" { // of a variable
+				r.add(o.at(m[2]), "the name is deployed, not the value: no line of replacements.yaml or of the overlay leads there")
+			}
 		}
 	}
 }
@@ -184,6 +191,9 @@ func azureEnvComplete(a *assets, r *report) {
 			r.add(a.azure.file, "%s has the value of %s, %q", key, other, value)
 		}
 		owner[value] = key
+	}
+	if loki, err := netip.ParseAddr(a.azure.values["LOKI_ADDRESS"]); err != nil || !loki.IsPrivate() {
+		r.add(a.azure.file, "LOKI_ADDRESS is %q, not a private address", a.azure.values["LOKI_ADDRESS"])
 	}
 	for _, key := range []string{"MYSQL_ADDRESS", "PRIVATE_ENDPOINTS_CIDR"} {
 		if prefix, err := netip.ParsePrefix(a.azure.values[key]); err != nil || !prefix.Addr().IsPrivate() || prefix.Masked() != prefix {

@@ -18,6 +18,7 @@ var labelRules = []rule{
 		{"PodDisruptionBudget/fairness", "selector:", "select:", `"fairness" is missing`},
 		{"PodDisruptionBudget/fairness", "  name: fairness", "  name: progression", "PodDisruptionBudgets"},
 		{"ServiceMonitor/liveops", "matchLabels:\n      app.kubernetes.io/name: liveops", "matchLabels:\n      app.kubernetes.io/name: live", `"progression" is missing`},
+		{"ServiceMonitor/liveops", "honorLabels: true", "honorLabels: false", "honorLabels"},
 		{"ServiceMonitor/liveops", "jobLabel: app.kubernetes.io/component", "jobLabel: component", "jobLabel"},
 		{"Deployment/gateway", "matchLabelKeys:\n        - app.kubernetes.io/component\n", "matchLabelKeys:\n", "topologySpreadConstraints"},
 		{"Deployment/gateway", "topologyKey: topology.kubernetes.io/zone", "topologyKey: topology.kubernetes.io/region", `"topology.kubernetes.io/zone" is missing`},
@@ -77,6 +78,11 @@ func selectorsSelect(a *assets, r *report) {
 	r.same("PodDisruptionBudgets", a.system.services(), names(a.budgets, func(b budget) string { return b.Metadata.Name }))
 	var watched []string
 	for _, m := range a.monitors {
+		for _, e := range m.Spec.Endpoints {
+			if !e.HonorLabels {
+				r.add(m.at("endpoints.honorLabels"), "should be true: the label service of our series would be exported_service")
+			}
+		}
 		for _, s := range a.services {
 			if m.Spec.Selector.selects(s.Metadata.Labels) {
 				watched = append(watched, s.Metadata.Name)

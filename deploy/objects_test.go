@@ -12,11 +12,13 @@ import (
 type assets struct {
 	files map[string]string // of the repository
 	overlay
-	argo   argo
-	azure  azureEnv
-	system system
-	image  image
-	local  compose
+	monitoring overlay
+	charts     []application
+	argo       argo
+	azure      azureEnv
+	system     system
+	image      image
+	local      compose
 }
 
 // overlay is what an environment deploys, by kind.
@@ -148,8 +150,9 @@ type volume struct {
 type service struct {
 	object
 	Spec struct {
-		Selector map[string]string
-		Ports    []struct {
+		Selector              map[string]string
+		ExternalTrafficPolicy string
+		Ports                 []struct {
 			Name       string
 			Port       int
 			TargetPort string
@@ -258,9 +261,15 @@ type serviceMonitor struct {
 	Spec struct {
 		JobLabel  string
 		Selector  selector
-		Endpoints []struct{ Port, Path string }
+		Endpoints []struct {
+			Port, Path  string
+			HonorLabels bool
+			Relabelings []relabeling
+		}
 	}
 }
+
+type relabeling struct{ TargetLabel, Replacement string }
 
 type ingress struct {
 	object
@@ -329,12 +338,12 @@ type workload struct {
 	pod podTemplate
 }
 
-func (a *assets) workloads() []workload {
+func (o *overlay) workloads() []workload {
 	var all []workload
-	for _, d := range a.deployments {
+	for _, d := range o.deployments {
 		all = append(all, workload{d.object, d.Spec.Template})
 	}
-	for _, j := range a.jobs {
+	for _, j := range o.jobs {
 		all = append(all, workload{j.object, j.Spec.Template})
 	}
 	return all
@@ -379,19 +388,21 @@ type compose struct {
 
 // argo is what Argo CD is told.
 type argo struct {
-	project struct {
-		object
-		Spec struct {
-			SourceRepos                                          []string
-			Destinations                                         []destination
-			ClusterResourceWhitelist, NamespaceResourceWhitelist []groupKind
-			SyncWindows                                          []struct {
-				Kind, Schedule, Duration string
-				Applications             []string
-			}
+	projects     map[string]project
+	applications []application
+}
+
+type project struct {
+	object
+	Spec struct {
+		SourceRepos                                          []string
+		Destinations                                         []destination
+		ClusterResourceWhitelist, NamespaceResourceWhitelist []groupKind
+		SyncWindows                                          []struct {
+			Kind, Schedule, Duration string
+			Applications             []string
 		}
 	}
-	applications []application
 }
 
 type groupKind struct{ Group, Kind string }
@@ -401,8 +412,14 @@ type destination struct{ Name, Server, Namespace string }
 type application struct {
 	object
 	Spec struct {
-		Project     string
-		Source      struct{ RepoURL, Path string }
+		Project string
+		Source  struct {
+			RepoURL, Path, Chart, TargetRevision string
+			Helm                                 struct {
+				ReleaseName  string
+				ValuesObject map[string]any
+			}
+		}
 		Destination destination
 		SyncPolicy  struct {
 			Automated *struct{ Prune, SelfHeal bool }
@@ -410,12 +427,31 @@ type application struct {
 	}
 }
 
+// value is what a chart is given at a path, nil for nothing.
+func (c application) value(path ...string) any {
+	var at any = c.Spec.Source.Helm.ValuesObject
+	for _, key := range path {
+		object, _ := at.(map[string]any)
+		at = object[key]
+	}
+	return at
+}
+
 // assemble reads everything that the rules compare.
 func assemble(files map[string]string, environment string, objects []rendered) (*assets, error) {
 	a := &assets{files: files}
 	a.environment = environment
 	for _, one := range objects {
-		if err := a.take(one); err != nil {
+		var err error
+		switch one.part {
+		case "monitoring":
+			err = a.monitoring.take(one)
+		case "charts":
+			err = add(one, &a.charts)
+		default:
+			err = a.take(one)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -473,6 +509,7 @@ func (o *overlay) take(one rendered) error {
 		err = add(one, &o.monitors)
 	case "Ingress":
 		err = add(one, &o.ingresses)
+	case "PrometheusRule", "Secret": // what is in them is tested where they are
 	default:
 		err = fmt.Errorf("no rule knows this kind: teach overlay.take")
 	}
@@ -531,7 +568,7 @@ func readAzureEnv(files map[string]string, environment string) (azureEnv, error)
 }
 
 func readArgo(files map[string]string) (argo, error) {
-	var a argo
+	a := argo{projects: map[string]project{}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !strings.HasPrefix(name, "deploy/argocd/") {
 			continue
@@ -544,8 +581,10 @@ func readArgo(files map[string]string) (argo, error) {
 		head.file, head.name = name, head.Kind+"/"+head.Metadata.Name
 		switch head.Kind {
 		case "AppProject":
-			err = decode(files[name], &a.project)
-			a.project.comesFrom(head.rendered)
+			var p project
+			err = decode(files[name], &p)
+			p.comesFrom(head.rendered)
+			a.projects[p.Metadata.Name] = p
 		case "Application":
 			var app application
 			err = decode(files[name], &app)

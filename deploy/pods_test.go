@@ -23,6 +23,8 @@ var podRules = []rule{
 		{"Deployment/gateway", "            cpu: ", "            gpu: ", "resources.requests.cpu"},
 		{"Deployment/gateway", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "readOnlyRootFilesystem"},
 		{"Deployment/gateway", "            - ALL", "            - CHOWN", "capabilities"},
+		{"monitoring/Deployment/redis-exporter", "runAsNonRoot: true", "runAsNonRoot: false", "monitoring/redis-exporter/deployment.yaml"},
+		{"monitoring/Deployment/redis-exporter", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "readOnlyRootFilesystem"},
 		{"Job/migrate", "            - ALL", "            - ALL\n            add: [CHOWN]", "capabilities"},
 		{"Job/migrate", "limits:\n            memory: ", "limits:\n            cpu: ", "limits"},
 		{"Deployment/gateway", "            memory: ", "            memory: 4Gi #", "requests"},
@@ -49,7 +51,7 @@ var podRules = []rule{
 }
 
 func podsHardened(a *assets, r *report) {
-	for _, w := range a.workloads() {
+	for _, w := range slices.Concat(a.workloads(), a.monitoring.workloads()) {
 		s := w.pod.Spec.SecurityContext
 		should := func(ok bool, field, be string) {
 			if !ok {
@@ -57,7 +59,7 @@ func podsHardened(a *assets, r *report) {
 			}
 		}
 		should(s.RunAsNonRoot, "securityContext.runAsNonRoot", "true")
-		should(a.image.uid != 0 && s.RunAsUser == a.image.uid && s.RunAsGroup == a.image.gid, "securityContext.runAsUser and runAsGroup", "those of USER of the Dockerfile")
+		should(w.part != "" || a.image.uid != 0 && s.RunAsUser == a.image.uid && s.RunAsGroup == a.image.gid, "securityContext.runAsUser and runAsGroup", "those of USER of the Dockerfile")
 		should(s.SeccompProfile.Type == "RuntimeDefault", "securityContext.seccompProfile", "RuntimeDefault")
 		token := w.pod.Spec.AutomountServiceAccountToken
 		should(token != nil && !*token, "automountServiceAccountToken", "false")

@@ -20,6 +20,8 @@ var secretRules = []rule{
 		{"bicep/secrets.sh", "for name in hmac-secret session-secret", "for name in hmac-secret sessions-secret", `"session-secret" is missing`},
 		{"bicep/secrets.sh", "for name in hmac-secret", "for name in hmac-secret hmac-old", `"hmac-old" should not be there`},
 		{"bicep/secrets.sh", `missing "$schema" db-url`, `missing "$schema" url`, `"db-url" is missing`},
+		{"bicep/secrets.sh", "given=(slack-url", "given=(slack", `vault monitoring: "slack-url" is missing`},
+		{"bicep/secrets.sh", `missing "$monitoring" redis-passwords`, `missing "$monitoring" redis-password`, `"redis-password" should not be there`},
 		{"bicep/mysql/server.sh", "secret mysql-tls-cert", "secret mysql-cert", `"mysql-cert" is missing`},
 		{"bicep/secrets.sh", "databaseURL services", "databaseURL service", `account "service"`},
 	}},
@@ -62,7 +64,8 @@ func secretsRead(a *assets, r *report) {
 }
 
 var (
-	madeSingly   = regexp.MustCompile(`(?:missing|put) "\$(services|schema)" ([a-z][a-z-]*)`)
+	madeSingly   = regexp.MustCompile(`(?:missing|put) "\$(services|schema|monitoring)" ([a-z][a-z-]*)`)
+	given        = regexp.MustCompile(`(?m)^readonly given=\(([a-z -]+)\)$`)
 	madeInALoop  = regexp.MustCompile(`for name in ([a-z -]+); do missing "\$(services|schema)" "\$name"`)
 	readByScript = regexp.MustCompile(`get "\$(services|schema)" ([a-z][a-z-]*)`)
 	readByMySQL  = regexp.MustCompile(`\(secret ([a-z-]+)\)`)
@@ -78,6 +81,13 @@ func secretsMade(a *assets, r *report) {
 	}
 	for _, m := range madeInALoop.FindAllStringSubmatch(script, -1) {
 		made[m[2]] = append(made[m[2]], strings.Fields(m[1])...)
+	}
+	for _, m := range given.FindAllStringSubmatch(script, -1) {
+		made["monitoring"] = append(made["monitoring"], strings.Fields(m[1])...)
+	}
+	for _, c := range a.monitoring.secretClasses {
+		names, _ := c.names()
+		read["monitoring"] = append(read["monitoring"], names...)
 	}
 	for _, c := range a.secretClasses {
 		names, _ := c.names()
