@@ -33,7 +33,7 @@ var conducts = []conduct{
 		event: `"xp_gained","data":{"amount":20,"source":"match"}`,
 		mistake: func(c *client, player string) {
 			c.told(http.StatusUnauthorized, signing.Server, "/v1/events", arenaEvent("forged", player, `"login_bonus","data":{}`), func(r *http.Request) {
-				r.Header.Set(signing.HeaderTimestamp, "1")
+				r.Header.Set(signing.HeaderNonce, signing.NewNonce()) // the signature is of another
 			})
 		},
 		reads: []string{"/v1/players/@", "/v1/receipts/@/#"},
