@@ -71,8 +71,14 @@ func TestNoTypeShowsItsSecret(t *testing.T) {
 			t.Parallel()
 			var shown bytes.Buffer
 			for _, v := range []any{
-				value, &value, []any{value}, [1]any{value}, map[string]any{"v": value}, struct{ V any }{value}, &struct{ V any }{value},
-				map[string][]any{"v": {struct{ V any }{value}}}, fmt.Errorf("wrapped: %w", errors.New(fmt.Sprint(value))),
+				value, &value,
+				[]any{value},
+				[1]any{value},
+				map[string]any{"v": value},
+				struct{ V any }{value},
+				&struct{ V any }{value},
+				map[string][]any{"v": {struct{ V any }{value}}},
+				fmt.Errorf("wrapped: %w", errors.New(fmt.Sprint(value))),
 			} {
 				for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%c", "%U", "%b", "%t"} {
 					fmt.Fprintf(&shown, verb+"\n", v)
