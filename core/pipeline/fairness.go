@@ -27,6 +27,7 @@ type Fairness struct {
 	Bus       bus.Publisher
 	Queue     string
 	Metrics   *Metrics
+	Log       *slog.Logger
 }
 
 // Judge handles one batch of the queue "events". Everything it does may be repeated: verdicts are remembered, a decision counts
@@ -83,6 +84,9 @@ func (f *Fairness) Judge(ctx context.Context, batch []bus.Message) (Outcome, err
 	for _, r := range aside[:unreadable] {
 		f.Metrics.Dropped.WithLabelValues(string(r.Code)).Inc()
 	}
+	tell(ctx, f.Log, "judged", trace, events, func(i int) []slog.Attr {
+		return []slog.Attr{slog.String("verdict", string(decisions[i].Verdict)), slog.String("rule", decisions[i].Rule)}
+	})
 	return Outcome{
 		slog.Int("forwarded", len(fair)), slog.Int("dropped", len(aside)),
 		slog.Int("blocked", recorded.Blocked), slog.Int("cases", recorded.Cases),

@@ -187,12 +187,13 @@ func newPath(t testing.TB, db *store.DB, rdb *redis.Client) *path {
 		},
 		Records: records, Sanctions: sanctions, Journal: &journal.Journal{DB: db},
 		Rejected: p.rejected, Bus: p.bus, Queue: "progression", Metrics: metrics,
+		Log: slog.New(slog.DiscardHandler),
 	}
 	ledger := &progression.Ledger{DB: db, Catalog: current, Now: p.now}
 	mailbox := &mailbox.Mailbox{DB: db, Now: p.now}
 	p.progression = &pipeline.Progression{
 		Catalog: current, Ledger: ledger, Players: &progression.Cache{Redis: rdb, Ledger: ledger}, Mailbox: mailbox, Receipts: func() *receipt.Keys { return receipts }, Windows: windows,
-		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now,
+		Entries: entries, Ranking: p.ranking, Rejected: p.rejected, Metrics: metrics, Now: p.now, Log: slog.New(slog.DiscardHandler),
 	}
 	p.rewards = &pipeline.Rewards{
 		Catalog: current, Ledger: ledger, Players: p.progression.Players, Receipts: func() *receipt.Keys { return receipts }, Mailbox: mailbox,

@@ -214,6 +214,21 @@ func decode(stage string, batch []bus.Message) (events []event.Accepted, trace m
 	return events, trace, aside
 }
 
+// tell logs what became of each event of a batch, in words of the stage, where that much is asked for. It names the event and
+// its trace, and never the player.
+func tell(ctx context.Context, log *slog.Logger, what string, trace map[string]string, events []event.Accepted, about func(i int) []slog.Attr) {
+	if !log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for i, e := range events {
+		attrs := append([]slog.Attr{slog.String("event_id", e.ID), slog.String("type", e.Type)}, about(i)...)
+		if id := tracing.TraceID(tracing.Continue(context.Background(), trace[e.Identity()])); id != "" { // not that of the batch
+			attrs = append(attrs, slog.String("trace_id", id))
+		}
+		log.LogAttrs(ctx, slog.LevelDebug, what, attrs...)
+	}
+}
+
 // derivedID is the id of a message that is sent once more: the same for the same id and occasion, and unlike the id itself.
 func derivedID(kind, id, occasion string) string {
 	sum := sha256.Sum256([]byte(id + "\n" + occasion))

@@ -41,6 +41,7 @@ type Progression struct {
 	Rejected rejector
 	Metrics  *Metrics
 	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Apply handles one batch of the queue "progression". One SQL transaction holds the whole effect: ledger, balances, items,
@@ -86,6 +87,10 @@ func (p *Progression) Apply(ctx context.Context, batch []bus.Message) (Outcome, 
 		return nil, err
 	}
 	p.countHandled(len(effects)-fresh, aside)
+	tell(ctx, p.Log, "applied", trace, events, func(i int) []slog.Attr {
+		e := effects[i]
+		return []slog.Attr{slog.Bool("fresh", e.Fresh), slog.Int64("xp", e.XP), slog.Int("grants", len(e.Grants)), slog.Int("notes", len(e.Notes))}
+	})
 	return Outcome{
 		slog.Int("applied", fresh), slog.Int("repeated", len(effects)-fresh),
 		slog.Int("invalid", len(aside)), slog.Int("ranked", len(rows)),

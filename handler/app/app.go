@@ -262,11 +262,11 @@ func New(config Config, options Options) (*App, error) {
 			States: fairness.RedisStates{Redis: a.redis}, Baselines: fairness.StoredBaselines{Redis: a.redis, DB: a.db}, Catalog: current, Now: options.Now,
 		},
 		Records: a.records, Sanctions: a.sanctions, Rejected: a.rejected, Journal: recorded,
-		Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics,
+		Bus: a.bus, Queue: config.ProgressionQueue, Metrics: metrics, Log: options.Log,
 	}
 	a.progression = &pipeline.Progression{
 		Catalog: current, Ledger: a.ledger, Players: a.players, Mailbox: a.mailbox, Receipts: a.receipts.Load, Windows: a.windows, Entries: entries,
-		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now,
+		Ranking: a.ranking, Rejected: a.rejected, Metrics: metrics, Now: options.Now, Log: options.Log,
 	}
 	states := fairness.RedisStates{Redis: a.redis}
 	a.exports = &pipeline.Exports{DB: a.db, Entries: entries, Gate: a.gate, States: states, Now: options.Now}

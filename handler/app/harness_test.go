@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
 
 	"liveops/core/bus"
@@ -54,6 +55,7 @@ type environment struct {
 	redis    *miniredis.Miniredis
 	bus      *bus.Memory
 	log      *logs
+	level    slog.Level // of the log
 	clock    func() time.Time
 }
 
@@ -116,7 +118,7 @@ func sessionKey(master string, s signing.SessionID) signing.Key {
 func (e *environment) getenv(name string) string { return e.settings[name] }
 
 func (e *environment) options() Options {
-	return Options{Version: "test", Bus: e.bus, Now: e.clock, Log: slog.New(slog.NewJSONHandler(e.log, nil))}
+	return Options{Version: "test", Bus: e.bus, Now: e.clock, Log: slog.New(slog.NewJSONHandler(e.log, &slog.HandlerOptions{Level: e.level}))}
 }
 
 // app is the application of an environment, not yet started.
@@ -141,8 +143,9 @@ func (e *environment) running(t *testing.T) *client {
 
 // logs keeps what was logged.
 type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu    sync.Mutex
+	text  bytes.Buffer
+	taken int // bytes that take gave
 }
 
 func (l *logs) Write(p []byte) (int, error) {
@@ -155,6 +158,20 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// take gives the lines since the last call. One that is no JSON, or names a member twice, fails the test.
+func (l *logs) take(t *testing.T) (lines []map[string]any) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text := range strings.Lines(l.text.String()[l.taken:]) {
+		var line map[string]any
+		require.NoError(t, jsonv2.Unmarshal([]byte(text), &line), text)
+		lines = append(lines, line)
+	}
+	l.taken = l.text.Len()
+	return lines
 }
 
 // client asks an application as the Functions host hands requests through.

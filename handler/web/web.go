@@ -36,7 +36,7 @@ type Route struct {
 	Method  string
 	Pattern string
 	Handler Handler
-	Quiet   bool // no log line unless the status is 500 or above: probes
+	Quiet   bool // its log line is for debugging unless the status is 500 or above: probes
 }
 
 // Router serves a table of routes. What no route takes is a problem document as well, and nothing is ever redirected: a
@@ -157,7 +157,11 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.faults.WithLabelValues(string(code(err))).Inc()
 	}
 	describe(span, route, method, answer.status, err)
-	if !route.Quiet || answer.status >= http.StatusInternalServerError {
+	level := severity(err, answer.status)
+	if route.Quiet && answer.status < http.StatusInternalServerError {
+		level = slog.LevelDebug
+	}
+	if e.log.Enabled(r.Context(), level) {
 		attrs := []slog.Attr{
 			slog.String("method", method), slog.String("route", route.Pattern), slog.Int("status", answer.status),
 			slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.Int64("bytes", answer.bytes),
@@ -171,10 +175,8 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				attrs = append(attrs, more)
 			}
 		}
-		level := slog.LevelInfo
 		if err != nil {
 			attrs = append(attrs, slog.String("code", string(code(err))), slog.String("error", err.Error()))
-			level = severity(err, answer.status)
 		}
 		e.log.LogAttrs(r.Context(), level, "request", append(attrs, record.attrs...)...)
 	}
@@ -203,6 +205,8 @@ func describe(span trace.Span, route Route, method string, status int, err error
 // down, whoever wrote the code for the rest.
 func severity(err error, status int) slog.Level {
 	switch {
+	case err == nil:
+		return slog.LevelInfo
 	case fault.KindOf(err) == fault.Unavailable:
 		return slog.LevelWarn
 	case status >= http.StatusInternalServerError || (status < http.StatusBadRequest && fault.KindOf(err) == fault.Internal):

@@ -351,6 +351,15 @@ func TestQuietRoutesOnlyLogServerErrors(t *testing.T) {
 	require.Len(t, h.lines(t), 1)
 }
 
+func TestQuietRoutesAreHeardInDebugging(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	route := Route{Method: "GET", Pattern: "/healthz", Quiet: true, Handler: func(http.ResponseWriter, *http.Request) error { return nil }}
+	router := Router{Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Routes: []Route{route}}
+	router.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/healthz", nil))
+	require.Contains(t, log.String(), `"level":"DEBUG","msg":"request","method":"GET","route":"/healthz","status":200`)
+}
+
 func TestRouter(t *testing.T) {
 	t.Parallel()
 	h := newHarness(
