@@ -24,7 +24,8 @@ func (s *spans) end(err error) {
 
 // follow starts the spans of an invocation. A batch holds messages of many traces, and what is done for it is done once: its span goes
 // on in the trace of the first message whose trace is kept, so that this one shows everything, and is linked to all of those; each of
-// the others gets a span in its own trace, linked to the batch's. What a message leads to goes on from its span.
+// the others gets a span in its own trace, linked to the batch's. What a message leads to goes on from its span. Messages of no trace
+// begin none: that was decided when their events were taken in.
 func (s *Server) follow(ctx context.Context, name string, batch []Message, told *told) context.Context {
 	parents := make([]trace.SpanContext, len(batch))
 	above, kept := trace.SpanContextFromContext(ctx), []trace.Link(nil)
@@ -46,6 +47,9 @@ func (s *Server) follow(ctx context.Context, name string, batch []Message, told 
 	}
 	if first >= 0 {
 		above = parents[first]
+	}
+	if len(batch) > 0 && !above.IsValid() {
+		return ctx
 	}
 	kind := trace.SpanKindConsumer
 	attributes := []attribute.KeyValue{

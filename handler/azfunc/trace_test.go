@@ -83,6 +83,27 @@ func TestABatchOfWhichNothingIsKept(t *testing.T) {
 	}))
 }
 
+func TestMessagesOfNoTraceBeginNone(t *testing.T) {
+	t.Parallel()
+	recorder := tracetest.NewSpanRecorder()
+	s := &Server{Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")} // which keeps what begins here
+	s.Queue("fairness", "messages", func(ctx context.Context, _ []Message) (Outcome, error) {
+		require.Empty(t, tracing.TraceID(ctx))
+		return nil, nil
+	})
+	s.Timer("archive", func(ctx context.Context) (Outcome, error) {
+		require.NotEmpty(t, tracing.TraceID(ctx))
+		return nil, nil
+	})
+	metadata := batchMetadata(2)
+	metadata["ApplicationPropertiesArray"] = []any{map[string]any{}, map[string]any{"traceparent": "nonsense"}}
+	post(s.Handler(), "/fairness", envelope(t, "messages", []any{[]byte("x"), []byte("y")}, metadata))
+	require.Empty(t, recorder.Started())
+	post(s.Handler(), "/archive", `{"Data":{},"Metadata":{}}`)
+	require.Len(t, recorder.Ended(), 1)
+	require.Equal(t, "archive", recorder.Ended()[0].Name())
+}
+
 func TestTheHostsTrace(t *testing.T) {
 	t.Parallel()
 	spans := traced(t, []string{"", ""}, func(context.Context, []Message) error { return nil }, "Traceparent", traceparent(0))

@@ -114,7 +114,8 @@ type edge struct {
 func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := e.now()
 	record := &Record{RequestID: requestID(r.Header)}
-	ctx, span := e.tracer.Start(tracing.Continue(r.Context(), r.Header.Get("Traceparent")), "request", trace.WithSpanKind(trace.SpanKindServer))
+	ctx := tracing.Continue(r.Context(), r.Header.Get("Traceparent"))
+	ctx, span := e.begin(ctx)
 	defer span.End()
 	r = r.WithContext(context.WithValue(ctx, recordKey{}, record))
 	answer := &answerWriter{ResponseWriter: w}
@@ -183,6 +184,16 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if cut {
 		panic(http.ErrAbortHandler) // closes the connection, and net/http does not log it
 	}
+}
+
+// begin starts the span of a request. A trace that nobody began and nobody keeps ends here: to carry its ids along with every event would
+// cost more than all the spans of those that are kept.
+func (e *edge) begin(ctx context.Context) (context.Context, trace.Span) {
+	within, span := e.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
+	if !span.IsRecording() && tracing.TraceID(ctx) == "" {
+		return ctx, span
+	}
+	return within, span
 }
 
 // describe puts on the span of a request what is known at its end. What a client did wrong is no error of the server's span.

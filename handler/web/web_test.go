@@ -22,6 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"liveops/core/fault"
 	"liveops/core/tracing"
@@ -648,4 +650,37 @@ func TestAnAnswerCanBeSentAgain(t *testing.T) {
 	require.NoError(t, a.Send(second))
 	require.Equal(t, "application/problem+json", strings.Join(second.Header().Values("Content-Type"), ","))
 	require.Equal(t, first.Body.String(), second.Body.String())
+}
+
+func TestATraceThatNobodyKeepsEndsHere(t *testing.T) {
+	t.Parallel()
+	const theirs = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	spans := tracetest.NewSpanRecorder()
+	for name, test := range map[string]struct {
+		sampler     sdktrace.Sampler
+		traceparent string
+		carried     string // the trace id
+		kept        bool
+	}{
+		"begun here, not kept":   {sdktrace.NeverSample(), "", "", false},
+		"begun here, kept":       {sdktrace.AlwaysSample(), "", "", true},
+		"the caller's, not kept": {sdktrace.AlwaysSample(), theirs, theirs[3:35], false},
+		"the caller's, kept":     {sdktrace.NeverSample(), theirs[:53] + "01", theirs[3:35], true},
+	} {
+		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sdktrace.ParentBased(test.sampler)))
+		var carried string
+		router := Router{Tracer: provider.Tracer("test"), Routes: []Route{{Method: "GET", Pattern: "/v1/x", Handler: func(_ http.ResponseWriter, r *http.Request) error {
+			carried = tracing.Traceparent(r.Context())
+			return nil
+		}}}}
+		r := httptest.NewRequest("GET", "/v1/x", nil)
+		if test.traceparent != "" {
+			r.Header.Set("Traceparent", test.traceparent)
+		}
+		router.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		require.Equal(t, test.kept, strings.HasSuffix(carried, "-01"), name)
+		require.Equal(t, test.carried != "" || test.kept, carried != "", name)
+		require.Contains(t, carried, test.carried, name)
+	}
+	require.Len(t, spans.Ended(), 2)
 }
